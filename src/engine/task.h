@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A task: one migration from one source to one target, from connect to the last reply.
+//
+// task_run() does it all on the calling thread (the pipeline's thread). Others look at the counters
+// and set `stop`; nothing else is shared.
+#ifndef KEYHAUL_ENGINE_TASK_H
+#define KEYHAUL_ENGINE_TASK_H
+
+#include "engine/counters.h"
+#include "engine/select.h"
+#include "io/conn.h"
+#include "redis/uri.h"
+
+enum task_type { TASK_FULL_INCREMENTAL, TASK_FULL, TASK_INCREMENTAL };
+enum task_conflict { TASK_CONFLICT_FAIL, TASK_CONFLICT_OVERWRITE, TASK_CONFLICT_SKIP };
+enum task_until { TASK_UNTIL_STOPPED, TASK_UNTIL_CAUGHT_UP };
+enum task_on_error { TASK_ON_ERROR_STOP, TASK_ON_ERROR_CONTINUE };
+
+struct task_side {
+    struct uri uri;
+    char *password; /* from file or environment; before the URI's; NULL none; wiped at release */
+    struct conn_tls tls; /* used when uri.tls */
+};
+
+struct task_config {
+    struct task_side source, target;
+    enum task_type type;
+    enum task_conflict on_conflict;
+    enum task_until until;
+    enum task_on_error on_error;
+    struct db_select select;
+    const char *spool_dir;    /* made if missing; NULL: $TMPDIR or /tmp */
+    uint64_t spool_max_bytes; /* 0: a tenth of the free space of spool_dir */
+    int connect_timeout_ms;   /* default 10 s */
+    int io_timeout_ms;        /* nothing heard from a side for so long: link lost; default 60 s */
+    int64_t retry_time_ms;    /* how long passing faults of the target are waited out */
+};
+
+/* Facts for the summary, filled as they become known; written by the task's thread before it ends,
+ * read by others after. */
+struct task_facts {
+    char source_name[96], target_name[96]; /* "Redis 7.0.15", for people */
+    char source_shown[160], target_shown[160];
+};
+
+/* Run to the end. 0: done (or stopped by *stop with nothing lost). -1: err says why and decides the
+ * exit status (err_exit_status). Unresolved errors under on_error continue: ERR_UNRESOLVED.
+ * `*stop` may be set at any time by another thread or a signal handler. */
+KH_MUST int task_run(const struct task_config *cfg, struct counters *counters,
+                     struct task_facts *facts, const volatile bool *stop, struct err *err);
+
+#endif

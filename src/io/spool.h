@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The spool: a byte queue between receiving from the source and decoding.
+//
+//   recv ──▶ RAM ring ──▶ decoder            while the ring has room and nothing is on disk
+//   recv ──▶ segment files ──▶ RAM ring ──▶  otherwise; in order, a segment is deleted once read
+//
+// Carries the time of receipt of every byte (unix ms), so that relative expiries of commands which
+// waited here for an hour come out right. Segment record: u32 length, u32 checksum (low half of
+// XXH64 of time and payload), i64 receipt ms, payload. Pure queue: it opens no sockets.
+// Segments are opened in `dir`, made on first need with mode 0700, files 0600, name
+// "spool-<pid>-<n>.seg"; all are unlinked at release.
+#ifndef KEYHAUL_IO_SPOOL_H
+#define KEYHAUL_IO_SPOOL_H
+
+#include "io/ring.h"
+
+#include <sys/types.h>
+
+struct spool;
+
+struct spool_config {
+    size_t ram_bytes;        /* size of the ring */
+    const char *dir;         /* copied */
+    uint64_t max_disk_bytes; /* quota; when reached spool_space() gives 0: back-pressure */
+    uint64_t segment_bytes;  /* 0: 64 MB */
+};
+
+KH_MUST int spool_open(struct spool **ret, const struct spool_config *cfg, struct err *err);
+void spool_close(struct spool *s); /* NULL-safe; deletes its files */
+
+/* Producer: where the next bytes go and how many fit (0: full, stop reading the source), then how
+ * many were put there and when they were received. In disk mode that is a side buffer, written out
+ * when full or at spool_flush(). */
+size_t spool_space(struct spool *s, uint8_t **ret_p);
+KH_MUST int spool_commit(struct spool *s, size_t n, int64_t received_ms, struct err *err);
+
+/* Consumer: contiguous bytes in the ring, from the oldest not consumed. Pointers stay valid until
+ * consumed, also across commits and refills. */
+size_t spool_peek(const struct spool *s, const uint8_t **ret_p);
+void spool_consume(struct spool *s, size_t n);
+/* Bring bytes from disk into free room of the ring (and what the side buffer holds). Returns bytes
+ * moved; -1 error. A no-op when nothing is on disk. */
+KH_MUST ssize_t spool_refill(struct spool *s, struct err *err);
+
+uint64_t spool_head(const struct spool *s); /* position consumed up to, since open */
+uint64_t spool_tail(const struct spool *s); /* position received up to */
+uint64_t spool_ram_bytes(const struct spool *s);
+uint64_t spool_disk_bytes(const struct spool *s);
+
+/* Receipt time of the byte at position pos (not consumed yet and in the ring), unix ms. Asking in
+ * ascending order is O(1) amortised. */
+int64_t spool_time_at(struct spool *s, uint64_t pos);
+
+#endif

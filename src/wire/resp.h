@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// RESP: commands as the stream carries them, replies as servers give them. Pure.
+#ifndef KEYHAUL_WIRE_RESP_H
+#define KEYHAUL_WIRE_RESP_H
+
+#include "base/buf.h"
+#include "wire/reader.h"
+
+/* --- commands (arrays of bulk strings; Redis 2.4/2.6 also send "select 3\r\n" inline) --- */
+
+struct resp_cmd {
+    struct span *argv; /* owned by the parser; spans point into the reader, held */
+    size_t argc;
+    struct span raw; /* the whole command as it came, framing included */
+};
+
+struct resp_cmds { /* parser: keeps argv between commands */
+    struct span *argv;
+    size_t alloc;
+    struct buf inline_args;
+    size_t max_args;
+};
+void resp_cmds_init(struct resp_cmds *c);
+void resp_cmds_release(struct resp_cmds *c);
+
+/* The next command, held whole in the reader: 0 ok. 1: it is larger than `limit` bytes (then r->p
+ * is where it began, and cmd->argv[0 .. argc) holds the arguments that were seen whole). ERR_PROTO
+ * on anything else. Newlines between commands are passed over, they count as no command but as
+ * bytes; cmd->raw starts after them. */
+KH_MUST int resp_cmd_next(struct resp_cmds *c, struct reader *r, size_t limit, struct resp_cmd *ret,
+                          struct err *err);
+
+/* Write one argument, or a command's head, into a buffer. */
+KH_MUST int resp_put_head(struct buf *b, size_t argc, struct err *err);
+KH_MUST int resp_put_arg(struct buf *b, struct span arg, struct err *err);
+KH_MUST int resp_put_cmd(struct buf *b, size_t argc, const struct span *argv, struct err *err);
+/* Same from C strings: resp_put_strs(b, err, "SET", "k", "v", NULL). */
+KH_MUST int resp_put_strs(struct buf *b, struct err *err, ...);
+
+/* --- replies: a push scanner that finds where replies end and keeps only errors --- */
+
+#define RESP_ERROR_MAX 256
+
+/* One finished top-level reply. */
+struct resp_reply {
+    char type;                 /* '+' '-' ':' '$' '*' '_' ... */
+    bool is_null;              /* $-1, *-1, _ */
+    int64_t integer;           /* ':' its value; '*' its number of elements */
+    char line[RESP_ERROR_MAX]; /* '+' '-': text after the type byte, cut to fit, NUL-terminated */
+    struct span bulk;          /* '$': content, only with keep_bulk */
+};
+
+/* An error inside an array reply (EXEC): index of the top-level element it belongs to. */
+typedef void resp_nested_error_fn(void *ctx, size_t index, const char *line);
+
+struct resp_scan {
+    /* set by the user before use */
+    resp_nested_error_fn *on_nested_error; /* may be NULL */
+    void *ctx;
+    struct buf *keep_bulk; /* NULL: bulk contents are passed over, of any size */
+    /* state of the scanner */
+    struct {
+        uint64_t left; /* elements still to come */
+    } stack[16];
+    unsigned depth;
+    uint64_t bulk_left;
+    unsigned state;
+    size_t line_n;
+    char line[RESP_ERROR_MAX];
+    char type;
+    size_t top_index;
+    struct resp_reply reply;
+};
+void resp_scan_init(struct resp_scan *s);
+
+/* Feed bytes. 1: a top-level reply is complete in s->reply, *used tells how many bytes were eaten.
+ * 0: all bytes eaten, more wanted. -1: ERR_PROTO. RESP2 and RESP3 types; depth at most 16. */
+KH_MUST int resp_scan_feed(struct resp_scan *s, const uint8_t *p, size_t n, size_t *used,
+                           struct err *err);
+
+/* Fast path: how many bytes at p are "+OK\r\n" or "+QUEUED\r\n" repeated, and how many replies that
+ * is, at most max. Only when the scanner is between replies. */
+size_t resp_scan_plain(const uint8_t *p, size_t n, size_t max, size_t *ret_replies);
+
+#endif
