@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Prechecks: what would go wrong is said before anything is written.
+//
+// Each check is one call: 0 well, -1 with words for a person. Nothing is changed on either side.
+// What is worth knowing but stops nothing is added to the notes.
+#ifndef KEYHAUL_CHECK_CHECK_H
+#define KEYHAUL_CHECK_CHECK_H
+
+#include "engine/task.h"
+#include "redis/facts.h"
+
+#define CHECK_NOTES_MAX 12
+
+struct check_notes {
+    unsigned n;
+    char text[CHECK_NOTES_MAX][300];
+};
+void check_note(struct check_notes *notes, const char *fmt, ...) KH_PRINTF(2, 3);
+
+/* From the facts alone. ERR_REFUSED: same server or one replicates from the other, the target is a
+ * replica, a cluster or sentinel on either side. ERR_BUSY: one of them is loading, or the source is
+ * a replica whose link is down (the caller may wait and ask for the facts again). */
+KH_MUST int check_sides(const struct server_facts *source, const struct server_facts *target,
+                        const struct task_config *cfg, struct check_notes *notes, struct err *err);
+
+/* Every selected database of the source that has keys must exist on the target. ERR_REFUSED. */
+KH_MUST int check_databases(struct client *target, const struct server_facts *source_facts,
+                            const struct server_facts *target_facts, const struct db_select *select,
+                            struct err *err);
+
+/* May the target's user do what the task needs? Queues one command of each kind in a MULTI that is
+ * always discarded: nothing is executed. ERR_PERM names all commands that are missing, and the
+ * ACL line to fix it; ERR_REFUSED, ERR_BUSY: it takes no writes now. Out of memory is only noted.
+ */
+KH_MUST int check_target_rights(struct client *target, const struct server_facts *facts,
+                                const struct task_config *cfg, struct check_notes *notes,
+                                struct err *err);
+
+#define CHECK_CONFLICT_NAMES 10
+#define CHECK_CONFLICT_MAX   1000 /* counted no further */
+
+struct conflict_report {
+    uint64_t collisions; /* keys of the source that exist on the target */
+    bool at_least;       /* counting was given up at CHECK_CONFLICT_MAX */
+    unsigned n_names;
+    struct {
+        uint32_t db;   /* of the target */
+        char key[140]; /* quoted for people */
+    } name[CHECK_CONFLICT_NAMES];
+};
+
+/* Keys that exist on both sides, database by database as selected and mapped. A database that is
+ * empty on either side costs one command. Works in pages: bounded memory. Both clients have
+ * database 0 selected afterwards. */
+KH_MUST int check_conflicts(struct client *source, struct client *target,
+                            const struct server_facts *source_facts, const struct db_select *select,
+                            struct conflict_report *ret, struct err *err);
+
+/* ERR_CONFLICT in words: how many, the first ten, what to choose. Always returns -1. */
+int check_conflict_err(const struct conflict_report *r, const char *target_name, struct err *err);
+
+#endif

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A small synchronous client: connect, log in, ask, wait for the answer.
+//
+// For handshakes, facts and checks. Everything waits in slices of at most 100 ms, so that a request
+// to stop is seen at once (ERR_STOPPED). The words of every error name the side and what to do:
+//   target redis://127.0.0.1:7001: wrong password (WRONGPASS ...); check --target-password-file
+// One owner thread.
+#ifndef KEYHAUL_REDIS_CLIENT_H
+#define KEYHAUL_REDIS_CLIENT_H
+
+#include "io/conn.h"
+#include "redis/reply.h"
+#include "redis/uri.h"
+
+struct client;
+
+#define CLIENT_REPLY_MAX (64u << 20) /* largest reply, bytes with its tree */
+
+struct client_config { /* borrowed for client_open() only, but `side`, `stop`: for its life */
+    const struct uri *uri;
+    const char *password;       /* goes before the URI's; NULL: the URI's, or none */
+    const struct conn_tls *tls; /* used when uri->tls; may be NULL: verify as usual */
+    int connect_timeout_ms;     /* 0: 10 s */
+    int io_timeout_ms;          /* nothing heard for so long: ERR_NET; 0: 60 s */
+    const char *side;           /* "source" or "target": words of errors, names of options */
+    const volatile bool *stop;  /* may be NULL */
+};
+
+/* Connect, AUTH where a password is configured, PING. Database 0 stays selected.
+ * ERR_NET, ERR_TLS, ERR_AUTH (wrong or missing password), ERR_PERM (protected mode), ERR_BUSY (too
+ * many clients), ERR_PROTO (something else listens there), ERR_STOPPED. A server that is still
+ * loading is connected to: see facts. */
+KH_MUST int client_open(struct client **ret, const struct client_config *cfg, struct err *err);
+void client_close(struct client *c); /* NULL-safe */
+
+const char *client_side(const struct client *c); /* "source" or "target" */
+const char *client_name(const struct client *c); /* "target redis://127.0.0.1:7001" */
+const char *
+client_user(const struct client *c); /* ACL user logged in as; "default" when none given */
+bool client_stopped(const struct client *c);
+
+/* One command, one reply, to be freed by reply_free(). An error reply of the server is a reply, not
+ * a failure. ERR_NET, ERR_PROTO, ERR_LIMIT, ERR_STOPPED: the client is of no more use then. */
+KH_MUST int client_call(struct client *c, struct reply **ret, struct err *err, ...)
+    __attribute__((sentinel));
+KH_MUST int client_callv(struct client *c, struct reply **ret, size_t argc, const struct span *argv,
+                         struct err *err);
+
+/* Same, and the reply must be well: an error reply fails with client_refused(). */
+KH_MUST int client_ask(struct client *c, struct reply **ret, struct err *err, ...)
+    __attribute__((sentinel));
+
+/* Pipelining: send as many as wanted (they go out when 64 KB are due, or at client_recv), then take
+ * the replies in order. */
+KH_MUST int client_send(struct client *c, struct err *err, ...) __attribute__((sentinel));
+KH_MUST int client_sendv(struct client *c, size_t argc, const struct span *argv, struct err *err);
+KH_MUST int client_recv(struct client *c, struct reply **ret, struct err *err);
+KH_MUST int client_flush(struct client *c, struct err *err);
+unsigned client_due(const struct client *c); /* replies sent for and not received yet */
+
+/* SELECT; nothing is sent when it is selected already. ERR_REFUSED: no such database there. */
+KH_MUST int client_select(struct client *c, uint64_t db, struct err *err);
+
+/* Turn an error reply to `command` into an err: NOAUTH, WRONGPASS → ERR_AUTH; NOPERM → ERR_PERM
+ * with the ACL line that helps; LOADING, BUSY, OOM, MISCONF, MASTERDOWN, ... → ERR_BUSY; READONLY →
+ * ERR_REFUSED; others → ERR_SOURCE or ERR_TARGET. Always returns -1. */
+int client_refused(const struct client *c, const char *command, const struct reply *r,
+                   struct err *err);
+
+/* Hand the raw connection over (to a lane, or the replication link). The client is closed. Nothing
+ * is lost: ERR_INTERNAL when replies are due or bytes are in hand; then the client stays as it is.
+ * Database 0 is selected unless client_select() chose another. */
+KH_MUST int client_take_conn(struct client *c, struct conn **ret, struct err *err);
+
+#endif
