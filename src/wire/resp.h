@@ -14,21 +14,31 @@ struct resp_cmd {
     struct span raw; /* the whole command as it came, framing included */
 };
 
+#define RESP_ARGS_MAX (1024 * 1024) /* spans kept, not what a command may have: 16 MB of them */
+#define RESP_BULK_MAX (1ULL << 40)  /* longer than any server takes */
+
 struct resp_cmds { /* parser: keeps argv between commands */
     struct span *argv;
     size_t alloc;
-    struct buf inline_args;
-    size_t max_args;
+    size_t max_args; /* RESP_ARGS_MAX, tests set less */
 };
 void resp_cmds_init(struct resp_cmds *c);
 void resp_cmds_release(struct resp_cmds *c);
 
-/* The next command, held whole in the reader: 0 ok. 1: it is larger than `limit` bytes (then r->p
- * is where it began, and cmd->argv[0 .. argc) holds the arguments that were seen whole). ERR_PROTO
- * on anything else. Newlines between commands are passed over, they count as no command but as
- * bytes; cmd->raw starts after them. */
+/* The next command, held whole in the reader: 0 ok. 1: it is larger than `limit` bytes or has more
+ * than max_args arguments (then r->p is where it began, and ret->argv[0 .. argc) holds the
+ * arguments that were seen whole; go through it with resp_head_next). -1: ERR_PROTO for what is no
+ * command, else the reader's error; r->p is back where the command began. argc is never 0 when all
+ * is well. Newlines between commands are passed over, they count as no command but as bytes;
+ * cmd->raw starts after them. The caller lets go of the bytes (reader_release) when done with the
+ * command. */
 KH_MUST int resp_cmd_next(struct resp_cmds *c, struct reader *r, size_t limit, struct resp_cmd *ret,
                           struct err *err);
+
+/* One head, "*3\r\n" or "$5\r\n": the number after `type`, at most max. For commands that are too
+ * large to be held. */
+KH_MUST int resp_head_next(struct reader *r, char type, uint64_t max, uint64_t *ret,
+                           struct err *err);
 
 /* Write one argument, or a command's head, into a buffer. */
 KH_MUST int resp_put_head(struct buf *b, size_t argc, struct err *err);
@@ -40,14 +50,16 @@ KH_MUST int resp_put_strs(struct buf *b, struct err *err, ...);
 /* --- replies: a push scanner that finds where replies end and keeps only errors --- */
 
 #define RESP_ERROR_MAX 256
+#define RESP_DEPTH_MAX 16
 
-/* One finished top-level reply. */
+/* One finished top-level reply. A '>' (push) comes by itself: it answers no request. */
 struct resp_reply {
-    char type;                 /* '+' '-' ':' '$' '*' '_' ... */
-    bool is_null;              /* $-1, *-1, _ */
-    int64_t integer;           /* ':' its value; '*' its number of elements */
-    char line[RESP_ERROR_MAX]; /* '+' '-': text after the type byte, cut to fit, NUL-terminated */
-    struct span bulk;          /* '$': content, only with keep_bulk */
+    char type;       /* '+' '-' ':' '$' '*' '_' '#' ',' '(' '!' '=' '%' '~' '>' */
+    bool is_null;    /* $-1, *-1, _ */
+    int64_t integer; /* ':' its value; '#' 0 or 1; '*' '~' '>' '%' the count in its head */
+    char line[RESP_ERROR_MAX]; /* '+' '-' '!' ',' '(' ':' '#': its text, cut to fit, NUL-terminated
+                                */
+    struct span bulk;          /* '$' '=': content, only with keep_bulk, until the next feed */
 };
 
 /* An error inside an array reply (EXEC): index of the top-level element it belongs to. */
@@ -61,21 +73,24 @@ struct resp_scan {
     /* state of the scanner */
     struct {
         uint64_t left; /* elements still to come */
-    } stack[16];
+        bool attr;     /* '|': stands before the value it tells about, counts as none itself */
+    } stack[RESP_DEPTH_MAX];
     unsigned depth;
-    uint64_t bulk_left;
     unsigned state;
+    uint64_t bulk_left;
+    size_t top_index; /* of the current element in the top-level array */
     size_t line_n;
     char line[RESP_ERROR_MAX];
-    char type;
-    size_t top_index;
+    char type; /* of the value being read */
     struct resp_reply reply;
 };
 void resp_scan_init(struct resp_scan *s);
 
-/* Feed bytes. 1: a top-level reply is complete in s->reply, *used tells how many bytes were eaten.
- * 0: all bytes eaten, more wanted. -1: ERR_PROTO. RESP2 and RESP3 types; depth at most 16. */
-KH_MUST int resp_scan_feed(struct resp_scan *s, const uint8_t *p, size_t n, size_t *used,
+/* Feed bytes. 1: a top-level reply is complete in s->reply, *ret_used tells how many bytes were
+ * eaten. 0: all bytes eaten, more wanted. -1: ERR_PROTO, or keep_bulk's cap (ERR_LIMIT). RESP2 and
+ * RESP3 types but for streamed ones ("$?"), which no server sends. Never sees further than the end
+ * of the reply, so that each reply's bytes can be told apart. */
+KH_MUST int resp_scan_feed(struct resp_scan *s, const uint8_t *p, size_t n, size_t *ret_used,
                            struct err *err);
 
 /* Fast path: how many bytes at p are "+OK\r\n" or "+QUEUED\r\n" repeated, and how many replies that
