@@ -84,12 +84,14 @@ class Keyhaul:
         return self.stdout + self.stderr
 
     def metrics(self):
-        """The counters, {} as long as there is no file. A file that is there must be whole."""
+        """All of the metrics file in one flat dict, {} as long as there is none. A file that is
+        there must be whole."""
         try:
             with open(self.metrics_file) as f:
-                return json.loads(f.read())
+                m = json.loads(f.read())
         except FileNotFoundError:
             return {}
+        return {**m["counters"], **m}
 
     def phase(self):
         return str(self.metrics().get("phase", ""))
