@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Parsing of command lines by the option table.
+#include "control/options.h"
+#include "control/nearest.h"
+
+#include <ctype.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct option_def option_defs[OPTION_COUNT] = {
+#define X(id_, name_, arg_, kind_, choices_, fallback_, group_, commands_, help_)                  \
+    [OPTION_##id_] = {.name = name_,                                                               \
+                      .arg = arg_,                                                                 \
+                      .choices = choices_,                                                         \
+                      .fallback = fallback_,                                                       \
+                      .help = help_,                                                               \
+                      .kind = OPTION_KIND_##kind_,                                                 \
+                      .group = OPTION_GROUP_##group_,                                              \
+                      .commands = OPTION_COMMAND_##commands_},
+#include "control/option_table.def"
+#undef X
+};
+
+const struct option_def *option_def(enum option_id id)
+{
+    return &option_defs[id];
+}
+
+const char *option_group_title(enum option_group group)
+{
+    static const char *const title[OPTION_GROUPS] = {
+        [OPTION_GROUP_SERVERS] = "Servers",         [OPTION_GROUP_DATA] = "What is moved",
+        [OPTION_GROUP_PASSWORDS] = "Passwords",     [OPTION_GROUP_TLS] = "TLS",
+        [OPTION_GROUP_LIMITS] = "Limits",           [OPTION_GROUP_OUTPUT] = "Output",
+        [OPTION_GROUP_ENVIRONMENT] = "Environment",
+    };
+    return title[group];
+}
+
+/* Digits at the start of text, their end at *ret_unit. */
+static bool read_number(const char *text, uint64_t *ret, const char **ret_unit)
+{
+    uint64_t v = 0;
+    const char *p = text;
+    for (; *p >= '0' && *p <= '9'; p++)
+        if (__builtin_mul_overflow(v, 10u, &v) ||
+            __builtin_add_overflow(v, (uint64_t)(*p - '0'), &v))
+            return false;
+    *ret = v;
+    *ret_unit = p;
+    return p > text;
+}
+
+struct unit {
+    const char *name;
+    uint64_t factor;
+};
+
+static bool read_with_unit(const char *text, const struct unit *units, uint64_t max, uint64_t *ret)
+{
+    uint64_t v;
+    const char *unit;
+    if (!read_number(text, &v, &unit)) return false;
+    for (; units->name; units++)
+        if (strcasecmp(unit, units->name) == 0) {
+            if (__builtin_mul_overflow(v, units->factor, &v) || v > max) return false;
+            *ret = v;
+            return true;
+        }
+    return false;
+}
+
+bool option_read_duration(const char *text, int64_t *ret_ms)
+{
+    static const struct unit units[] = {{"ms", 1},       {"s", 1000},      {"m", 60000},
+                                        {"h", 3600000u}, {"d", 86400000u}, {NULL, 0}};
+    uint64_t v;
+    if (!read_with_unit(text, units, INT64_MAX, &v)) return false;
+    *ret_ms = (int64_t)v;
+    return true;
+}
+
+bool option_read_size(const char *text, uint64_t *ret_bytes)
+{
+    static const struct unit units[] = {
+        {"", 1},
+        {"K", 1000},
+        {"M", 1000000},
+        {"G", 1000000000},
+        {"T", 1000000000000},
+        {"Ki", 1024},
+        {"Mi", 1024 * 1024},
+        {"Gi", 1024 * 1024 * 1024},
+        {"Ti", (uint64_t)1 << 40},
+        {NULL, 0},
+    };
+    return read_with_unit(text, units, INT64_MAX, ret_bytes);
+}
+
+/* Index of text in "a|b|c", -1: none of them. */
+static int choice_index(const char *choices, const char *text)
+{
+    size_t n = strlen(text);
+    for (int i = 0;; i++) {
+        size_t len = strcspn(choices, "|");
+        if (len == n && memcmp(choices, text, n) == 0) return i;
+        if (!choices[len]) return -1;
+        choices += len + 1;
+    }
+}
+
+static int check_value(const struct option_def *def, const char *text, struct err *err)
+{
+    int64_t ms;
+    uint64_t bytes;
+    if (!*text) return err_set(err, ERR_USAGE, "--%s: needs a value (%s)", def->name, def->arg);
+    switch (def->kind) {
+    case OPTION_KIND_CHOICE:
+        if (choice_index(def->choices, text) >= 0) return 0;
+        return err_set(err, ERR_USAGE, "--%s: must be one of %s", def->name, def->choices);
+    case OPTION_KIND_DURATION:
+        if (option_read_duration(text, &ms)) return 0;
+        return err_set(err, ERR_USAGE, "--%s: must be a number with its unit: 500ms, 10s, 5m, 12h",
+                       def->name);
+    case OPTION_KIND_SIZE:
+        if (option_read_size(text, &bytes)) return 0;
+        return err_set(err, ERR_USAGE, "--%s: must be a size: 500M, 10G, 10Gi", def->name);
+    case OPTION_KIND_FLAG:
+    case OPTION_KIND_TEXT:
+    case OPTION_KIND_FILE:
+    case OPTION_KIND_URI:
+    case OPTION_KIND_ENV: break;
+    }
+    return 0;
+}
+
+void option_wipe_uri(char *uri)
+{
+    char *at = strrchr(uri, '@');
+    if (!at) return;
+    char *scheme = strstr(uri, "://");
+    char *from = scheme && scheme < at ? scheme + 3 : uri;
+    size_t n = strlen(uri), secret = (size_t)(at - from), kept = secret < 3 ? secret : 3;
+    memset(from, '*', secret);
+    /* Close up, so that not even the length is told. */
+    memmove(from + kept, at, strlen(at) + 1);
+    explicit_bzero(uri + n - (secret - kept), secret - kept);
+}
+
+static int keep(struct option_values *v, enum option_id id, const char *text, struct err *err)
+{
+    if (v->text[id]) return err_set(err, ERR_USAGE, "--%s: given twice", option_defs[id].name);
+    v->text[id] = strdup(text);
+    if (!v->text[id]) return err_set(err, ERR_NOMEM, "out of memory");
+    return 0;
+}
+
+/* A name may be repeated to the user only when it looks like one; else it may be anything,
+ * "--redis://:password@host" among it. Returns its length without "=value", 0: better not. */
+static size_t name_length(const char *name)
+{
+    size_t n = strcspn(name, "=");
+    if (n > 40) return 0;
+    for (size_t i = 0; i < n; i++)
+        if (!islower((unsigned char)name[i]) && name[i] != '-') return 0;
+    return n;
+}
+
+static int unknown_option(const char *arg, enum option_command command, struct err *err)
+{
+    char name[64] = "";
+    bool one_dash = arg[1] != '-';
+    const char *text = arg + (one_dash ? 1 : 2);
+    memcpy(name, text, name_length(text));
+    if (!*name && one_dash)
+        return err_set(err, ERR_USAGE, "-%c...: unknown option",
+                       isalpha((unsigned char)arg[1]) ? arg[1] : '?');
+    struct nearest near;
+    nearest_init(&near, name);
+    for (int id = 0; id < OPTION_COUNT; id++)
+        if ((option_defs[id].commands & command) && option_defs[id].kind != OPTION_KIND_ENV)
+            nearest_try(&near, option_defs[id].name);
+    /* "-p..." is how other programs take passwords */
+    if (one_dash && near.distance) name[1] = 0;
+    if (!*name) return err_set(err, ERR_USAGE, "unknown option");
+    return err_set(err, ERR_USAGE,
+                   near.best ? "%s%s: unknown option, did you mean --%s?" : "%s%s: unknown option",
+                   one_dash ? "-" : "--", name, near.best);
+}
+
+static int refuse(int got, const char *arg, enum option_command command, struct err *err)
+{
+    int id = optopt - 256;
+    bool known = id >= 0 && id < OPTION_COUNT;
+    if (got == ':' && known)
+        return err_set(err, ERR_USAGE, "--%s: needs a value (%s)", option_defs[id].name,
+                       option_defs[id].arg);
+    if (got == '?' && known)
+        return err_set(err, ERR_USAGE, "--%s: takes no value", option_defs[id].name);
+    return unknown_option(arg, command, err);
+}
+
+static int take(struct option_values *v, enum option_id id, const char *arg, struct err *err)
+{
+    const struct option_def *def = &option_defs[id];
+    if (def->kind == OPTION_KIND_FLAG) return keep(v, id, "", err);
+    /* "--db --source x": the value was forgotten. Who means it writes --db=--source. */
+    if (!strchr(arg, '=') && strncmp(optarg, "--", 2) == 0)
+        return err_set(err, ERR_USAGE, "--%s: needs a value (%s)", def->name, def->arg);
+    int rc = check_value(def, optarg, err);
+    if (rc == 0) rc = keep(v, id, optarg, err);
+    if (def->kind == OPTION_KIND_URI) option_wipe_uri(optarg);
+    return rc;
+}
+
+/* getopt takes "--sour" for --source as long as no other begins so: a contract that would break
+ * with the next option. */
+static bool abbreviated(const char *arg, const char *name)
+{
+    return arg[1] != '-' || strcspn(arg + 2, "=") != strlen(name);
+}
+
+static void fill_getopt(struct option *long_options, enum option_command command)
+{
+    size_t n = 0;
+    for (int id = 0; id < OPTION_COUNT; id++) {
+        const struct option_def *def = &option_defs[id];
+        if (!(def->commands & command) || def->kind == OPTION_KIND_ENV) continue;
+        long_options[n++] = (struct option){
+            .name = def->name,
+            .has_arg = def->arg ? required_argument : no_argument,
+            .val = 256 + id,
+        };
+    }
+    long_options[n] = (struct option){0};
+}
+
+static int parse_args(struct option_values *v, enum option_command command, int argc, char **argv,
+                      struct err *err)
+{
+    struct option long_options[OPTION_COUNT + 1];
+    fill_getopt(long_options, command);
+    optind = 0;
+    opterr = 0;
+    for (int at = 1;; at = optind) {
+        int got = getopt_long(argc, argv, "+:h", long_options, NULL);
+        if (got == -1) break;
+        if (got == 'h')
+            got = 256 + OPTION_HELP;
+        else if (got == '?' || got == ':')
+            return refuse(got, argv[at], command, err);
+        else if (abbreviated(argv[at], option_defs[got - 256].name))
+            return unknown_option(argv[at], command, err);
+        if (take(v, (enum option_id)(got - 256), argv[at], err) < 0) return -1;
+        if (got - 256 == OPTION_HELP) return 0;
+    }
+    if (optind < argc)
+        return err_set(err, ERR_USAGE,
+                       "argument %d is no option; servers are named by --source and --target",
+                       optind);
+    return 0;
+}
+
+static int take_environment(struct option_values *v, enum option_command command, struct err *err)
+{
+    for (int id = 0; id < OPTION_COUNT; id++) {
+        const struct option_def *def = &option_defs[id];
+        if (def->kind != OPTION_KIND_ENV || !(def->commands & command)) continue;
+        const char *text = getenv(def->name);
+        if (text && *text && keep(v, (enum option_id)id, text, err) < 0) return -1;
+    }
+    return 0;
+}
+
+int options_parse(struct option_values *ret, enum option_command command, int argc, char **argv,
+                  struct err *err)
+{
+    struct option_values v = {0};
+    if (parse_args(&v, command, argc, argv, err) < 0 || take_environment(&v, command, err) < 0) {
+        options_release(&v);
+        return -1;
+    }
+    *ret = v;
+    return 0;
+}
+
+void options_release(struct option_values *v)
+{
+    for (int id = 0; id < OPTION_COUNT; id++) {
+        if (v->text[id]) explicit_bzero(v->text[id], strlen(v->text[id]));
+        free(v->text[id]);
+        v->text[id] = NULL;
+    }
+}
+
+bool options_given(const struct option_values *v, enum option_id id)
+{
+    return v->text[id];
+}
+
+const char *options_text(const struct option_values *v, enum option_id id)
+{
+    return v->text[id] ? v->text[id] : option_defs[id].fallback;
+}
+
+unsigned options_choice(const struct option_values *v, enum option_id id)
+{
+    int i = choice_index(option_defs[id].choices, options_text(v, id));
+    return i < 0 ? 0 : (unsigned)i;
+}
+
+int64_t options_duration_ms(const struct option_values *v, enum option_id id)
+{
+    int64_t ms = 0;
+    return option_read_duration(options_text(v, id), &ms) ? ms : 0;
+}
+
+uint64_t options_size(const struct option_values *v, enum option_id id)
+{
+    uint64_t bytes = 0;
+    return option_read_size(options_text(v, id), &bytes) ? bytes : 0;
+}

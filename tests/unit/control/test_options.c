@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Tests of the option table and the parser: every option, every wrong use.
+#include "control/options.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define ARGS_MAX 12
+
+/* argv in memory that may be written, as the kernel gives it */
+struct args {
+    int n;
+    char *v[ARGS_MAX + 1];
+};
+
+static struct args make_args(const char *const *words)
+{
+    struct args a = {.n = 1};
+    a.v[0] = strdup("migrate");
+    for (; *words && a.n < ARGS_MAX; words++)
+        a.v[a.n++] = strdup(*words);
+    return a;
+}
+
+static void free_args(struct args *a)
+{
+    for (int i = 0; i < a->n; i++)
+        free(a->v[i]);
+}
+
+static int parse(struct option_values *v, struct err *err, const char *const *words)
+{
+    struct args a = make_args(words);
+    int rc = options_parse(v, OPTION_COMMAND_MIGRATE, a.n, a.v, err);
+    free_args(&a);
+    return rc;
+}
+
+#define PARSE(v, err, ...) parse(v, err, (const char *const[]){__VA_ARGS__, NULL})
+
+static void expect_refusal(const char *want, const char *const *words)
+{
+    struct option_values v;
+    struct err err = {0};
+    assert_int_equal(parse(&v, &err, words), -1);
+    assert_int_equal(err.code, ERR_USAGE);
+    assert_string_equal(err.msg, want);
+}
+
+#define REFUSED(want, ...) expect_refusal(want, (const char *const[]){__VA_ARGS__, NULL})
+
+static const char *good_value(const struct option_def *def)
+{
+    switch (def->kind) {
+    case OPTION_KIND_CHOICE: return def->fallback;
+    case OPTION_KIND_DURATION: return "3s";
+    case OPTION_KIND_SIZE: return "5M";
+    case OPTION_KIND_FLAG:
+    case OPTION_KIND_TEXT:
+    case OPTION_KIND_FILE:
+    case OPTION_KIND_URI:
+    case OPTION_KIND_ENV: break;
+    }
+    return "some-value";
+}
+
+static void table_is_whole(void **state)
+{
+    (void)state;
+    for (int id = 0; id < OPTION_COUNT; id++) {
+        const struct option_def *def = option_def((enum option_id)id);
+        assert_true(def->name && *def->name);
+        assert_true(def->help && *def->help);
+        assert_non_null(option_group_title(def->group));
+        assert_true(def->commands != 0);
+        bool takes = def->kind != OPTION_KIND_FLAG && def->kind != OPTION_KIND_ENV;
+        assert_int_equal(takes, def->arg != NULL);
+        assert_int_equal(def->kind == OPTION_KIND_CHOICE, def->choices != NULL);
+        for (int other = 0; other < id; other++)
+            assert_string_not_equal(def->name, option_def((enum option_id)other)->name);
+    }
+}
+
+/* Each option alone, as "--x v" and as "--x=v": that one and no other is set. */
+static void every_option_is_parsed(void **state)
+{
+    (void)state;
+    for (int id = 0; id < OPTION_COUNT; id++) {
+        const struct option_def *def = option_def((enum option_id)id);
+        if (def->kind == OPTION_KIND_ENV) continue;
+        const char *value = def->arg ? good_value(def) : NULL;
+        char name[80], joined[160];
+        snprintf(name, sizeof(name), "--%s", def->name);
+        snprintf(joined, sizeof(joined), "%s%s%s", name, value ? "=" : "", value ? value : "");
+        for (int form = 0; form < 2; form++) {
+            struct option_values v;
+            struct err err = {0};
+            const char *words[] = {form ? joined : name, form ? NULL : value, NULL};
+            assert_int_equal(parse(&v, &err, words), 0);
+            for (int other = 0; other < OPTION_COUNT; other++)
+                assert_int_equal(options_given(&v, (enum option_id)other), other == id);
+            assert_string_equal(v.text[id], value ? value : "");
+            options_release(&v);
+        }
+    }
+}
+
+/* Each option that takes a value, without one. */
+static void every_option_needs_its_value(void **state)
+{
+    (void)state;
+    for (int id = 0; id < OPTION_COUNT; id++) {
+        const struct option_def *def = option_def((enum option_id)id);
+        if (def->kind == OPTION_KIND_ENV) continue;
+        char name[80], joined[100], want[160];
+        snprintf(name, sizeof(name), "--%s", def->name);
+        snprintf(joined, sizeof(joined), "%s=%s", name, def->arg ? "" : "yes");
+        if (!def->arg) {
+            snprintf(want, sizeof(want), "%s: takes no value", name);
+            REFUSED(want, joined);
+            continue;
+        }
+        snprintf(want, sizeof(want), "%s: needs a value (%s)", name, def->arg);
+        REFUSED(want, name);
+        REFUSED(want, joined);
+        REFUSED(want, name, "");
+        REFUSED(want, name, "--quiet");
+        snprintf(want, sizeof(want), "%s: given twice", name);
+        REFUSED(want, name, good_value(def), name, good_value(def));
+    }
+}
+
+static void defaults_pass_their_own_check(void **state)
+{
+    (void)state;
+    struct option_values none = {0};
+    for (int id = 0; id < OPTION_COUNT; id++) {
+        const struct option_def *def = option_def((enum option_id)id);
+        if (!def->fallback) continue;
+        char arg[100];
+        snprintf(arg, sizeof(arg), "--%s=%s", def->name, def->fallback);
+        struct option_values v;
+        struct err err = {0};
+        assert_int_equal(PARSE(&v, &err, arg), 0);
+        assert_string_equal(options_text(&none, (enum option_id)id), def->fallback);
+        options_release(&v);
+    }
+    assert_int_equal(options_duration_ms(&none, OPTION_RETRY_TIME), 12 * 3600 * 1000);
+    assert_int_equal(options_duration_ms(&none, OPTION_CONNECT_TIMEOUT), 10000);
+    assert_int_equal(options_choice(&none, OPTION_LOG_LEVEL), 2);
+    assert_null(options_text(&none, OPTION_SPOOL_DIR));
+}
+
+static void wrong_values_are_refused(void **state)
+{
+    (void)state;
+    REFUSED("--type: must be one of full+incremental|full|incremental", "--type=ful");
+    REFUSED("--type: must be one of full+incremental|full|incremental", "--type=full|incremental");
+    REFUSED("--on-conflict: must be one of fail|overwrite|skip", "--on-conflict", "FAIL");
+    REFUSED("--on-error: must be one of stop|continue", "--on-error", "ignore");
+    REFUSED("--until: must be one of stopped|caught-up", "--until", "caught_up");
+    REFUSED("--output: must be one of human|json", "--output", "xml");
+    REFUSED("--log-level: must be one of error|warn|info|debug", "--log-level", "trace");
+    REFUSED("--spool-max: must be a size: 500M, 10G, 10Gi", "--spool-max", "much");
+    static const char *const times[] = {"--connect-timeout", "--io-timeout", "--retry-time"};
+    for (int i = 0; i < 3; i++) {
+        char want[160];
+        snprintf(want, sizeof(want), "%s: must be a number with its unit: 500ms, 10s, 5m, 12h",
+                 times[i]);
+        REFUSED(want, times[i], "10");
+        REFUSED(want, times[i], "-1s");
+    }
+}
+
+static void unknown_options_are_named_with_the_nearest(void **state)
+{
+    (void)state;
+    REFUSED("--sorce: unknown option, did you mean --source?", "--sorce", "x");
+    REFUSED("--sorce: unknown option, did you mean --source?", "--sorce=redis://:pw@h");
+    REFUSED("--frobnicate: unknown option", "--frobnicate");
+    REFUSED("-source: unknown option, did you mean --source?", "-source", "x");
+    REFUSED("-x: unknown option", "-x");
+    /* getopt would take these for the whole names */
+    REFUSED("--quie: unknown option, did you mean --quiet?", "--quie");
+    REFUSED("--spool-d: unknown option, did you mean --spool-dir?", "--spool-d", "/tmp");
+    REFUSED("--source-password: unknown option, did you mean --source-password-file?",
+            "--source-password", "hunter2");
+}
+
+static void secrets_are_not_repeated(void **state)
+{
+    (void)state;
+    REFUSED("unknown option", "--redis://:hunter2@h");
+    REFUSED("unknown option", "--Hunter2");
+    REFUSED("-p...: unknown option", "-phunter2");
+    REFUSED("-p: unknown option", "-phunter");
+    REFUSED("argument 1 is no option; servers are named by --source and --target",
+            "redis://:hunter2@h");
+    REFUSED("argument 2 is no option; servers are named by --source and --target", "--quiet",
+            "hunter2");
+    REFUSED("argument 2 is no option; servers are named by --source and --target", "--", "x");
+}
+
+static void help_ends_the_parse(void **state)
+{
+    (void)state;
+    struct option_values v;
+    struct err err = {0};
+    assert_int_equal(PARSE(&v, &err, "--help", "--frobnicate"), 0);
+    assert_true(options_given(&v, OPTION_HELP));
+    options_release(&v);
+    assert_int_equal(PARSE(&v, &err, "-h"), 0);
+    assert_true(options_given(&v, OPTION_HELP));
+    options_release(&v);
+}
+
+static void environment_gives_passwords(void **state)
+{
+    (void)state;
+    struct option_values v;
+    struct err err = {0};
+    setenv("KEYHAUL_SOURCE_PASSWORD", "from-env", 1);
+    setenv("KEYHAUL_TARGET_PASSWORD", "", 1);
+    assert_int_equal(PARSE(&v, &err, "--quiet"), 0);
+    assert_string_equal(options_text(&v, OPTION_ENV_SOURCE_PASSWORD), "from-env");
+    assert_false(options_given(&v, OPTION_ENV_TARGET_PASSWORD));
+    options_release(&v);
+    unsetenv("KEYHAUL_SOURCE_PASSWORD");
+    unsetenv("KEYHAUL_TARGET_PASSWORD");
+    REFUSED("unknown option", "--KEYHAUL_SOURCE_PASSWORD=x");
+}
+
+static void uris_are_wiped_in_argv(void **state)
+{
+    (void)state;
+    const char *words[] = {"--source", "redis://u:p@ss@h:1/0", "--target=unix:///x.sock", NULL};
+    struct args a = make_args(words);
+    struct option_values v;
+    struct err err = {0};
+    assert_int_equal(options_parse(&v, OPTION_COMMAND_MIGRATE, a.n, a.v, &err), 0);
+    assert_string_equal(v.text[OPTION_SOURCE], "redis://u:p@ss@h:1/0");
+    assert_string_equal(a.v[2], "redis://***@h:1/0");
+    assert_string_equal(a.v[3], "--target=unix:///x.sock");
+    options_release(&v);
+    free_args(&a);
+}
+
+static void wipe_leaves_nothing(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"redis://user:hunter2@host", "redis://***@host"},
+        {"redis://a@host", "redis://*@host"},
+        {"redis://@host", "redis://@host"},
+        {"user:hunter2@host", "***@host"},
+        {"rediss://:hun/te@r2@host:1/2", "rediss://***@host:1/2"},
+        {"x@y://host", "*@y://host"},
+        {"redis://host/0", "redis://host/0"},
+        {"", ""},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char uri[64] = {0}, all[64] = {0};
+        strcpy(uri, cases[i][0]);
+        strcpy(all, cases[i][1]);
+        option_wipe_uri(uri);
+        assert_memory_equal(uri, all, sizeof(uri)); /* also behind the end */
+    }
+}
+
+static void durations(void **state)
+{
+    (void)state;
+    int64_t ms = 7;
+    assert_true(option_read_duration("500ms", &ms) && ms == 500);
+    assert_true(option_read_duration("0s", &ms) && ms == 0);
+    assert_true(option_read_duration("10s", &ms) && ms == 10000);
+    assert_true(option_read_duration("5m", &ms) && ms == 300000);
+    assert_true(option_read_duration("12h", &ms) && ms == 43200000);
+    assert_true(option_read_duration("7d", &ms) && ms == 604800000);
+    static const char *const bad[] = {"",
+                                      "s",
+                                      "5",
+                                      "5 s",
+                                      " 5s",
+                                      "-5s",
+                                      "+5s",
+                                      "1.5s",
+                                      "5sec",
+                                      "5s5",
+                                      "99999999999999999999s",
+                                      "9223372036854775807d"};
+    ms = 7;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_false(option_read_duration(bad[i], &ms));
+    assert_int_equal(ms, 7);
+}
+
+static void sizes(void **state)
+{
+    (void)state;
+    uint64_t n = 7;
+    assert_true(option_read_size("4096", &n) && n == 4096);
+    assert_true(option_read_size("500M", &n) && n == 500000000);
+    assert_true(option_read_size("10G", &n) && n == 10000000000);
+    assert_true(option_read_size("10Gi", &n) && n == 10737418240);
+    assert_true(option_read_size("2k", &n) && n == 2000);
+    assert_true(option_read_size("1Ti", &n) && n == 1099511627776);
+    static const char *const bad[] = {
+        "", "G", "1.5G", "-1", "10GG", "10 G", "18446744073709551616", "99999999T"};
+    n = 7;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_false(option_read_size(bad[i], &n));
+    assert_int_equal(n, 7);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(table_is_whole),
+        cmocka_unit_test(every_option_is_parsed),
+        cmocka_unit_test(every_option_needs_its_value),
+        cmocka_unit_test(defaults_pass_their_own_check),
+        cmocka_unit_test(wrong_values_are_refused),
+        cmocka_unit_test(unknown_options_are_named_with_the_nearest),
+        cmocka_unit_test(secrets_are_not_repeated),
+        cmocka_unit_test(help_ends_the_parse),
+        cmocka_unit_test(environment_gives_passwords),
+        cmocka_unit_test(uris_are_wiped_in_argv),
+        cmocka_unit_test(wipe_leaves_nothing),
+        cmocka_unit_test(durations),
+        cmocka_unit_test(sizes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
