@@ -9,6 +9,7 @@
 #define KEYHAUL_REDIS_CLIENT_H
 
 #include "io/conn.h"
+#include "redis/peer.h"
 #include "redis/reply.h"
 #include "redis/uri.h"
 
@@ -16,7 +17,7 @@ struct client;
 
 #define CLIENT_REPLY_MAX (64u << 20) /* largest reply, bytes with its tree */
 
-struct client_config { /* borrowed for client_open() only, but `side`, `stop`: for its life */
+struct client_config { /* borrowed for client_open() only, but `stop`: for its life */
     const struct uri *uri;
     const char *password;       /* goes before the URI's; NULL: the URI's, or none */
     const struct conn_tls *tls; /* used when uri->tls; may be NULL: verify as usual */
@@ -35,8 +36,8 @@ void client_close(struct client *c); /* NULL-safe */
 
 const char *client_side(const struct client *c); /* "source" or "target" */
 const char *client_name(const struct client *c); /* "target redis://127.0.0.1:7001" */
-const char *
-client_user(const struct client *c); /* ACL user logged in as; "default" when none given */
+const char *client_user(const struct client *c); /* ACL user; "default" when none was given */
+const struct peer *client_peer(const struct client *c);
 bool client_stopped(const struct client *c);
 
 /* One command, one reply, to be freed by reply_free(). An error reply of the server is a reply, not

@@ -69,7 +69,11 @@ uint64_t facts_keys(const struct server_facts *f, uint64_t db); /* 0 when not li
 /* Replication offset now: of a primary master_repl_offset, of a replica what it has received. */
 KH_MUST int facts_replication_offset(struct client *c, uint64_t *ret, struct err *err);
 
-/* Does its RESTORE take a value of this type (any footer, see facts.c)? Values of modules: only
+/* RDB version that such a server writes; 0 unknown. */
+unsigned facts_rdb_version(enum facts_flavour flavour, unsigned version);
+
+/* Does its RESTORE take a value of this type (the type counts, the footer can be
+ * rewritten)? Values of modules: only
  * from servers that answer an unknown module with an error; Redis before 6.2 exits. */
 bool facts_takes_type(const struct server_facts *f, enum rdb_type type);
 

@@ -47,7 +47,7 @@ struct psync_result {
     uint8_t mark[PSYNC_MARK_BYTES]; /* the 40 bytes that follow the RDB */
     uint64_t rdb_bytes;
 
-    char name[200], user[64]; /* for words of errors */
+    struct peer peer; /* for words of errors */
 };
 
 /* Takes the client and closes it, whatever happens; its connection lives on in ret->conn.
