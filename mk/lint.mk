@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# What the machine can check of the house's rules. Each part is a target of its own.
+
+LINT_PARTS := text layers budget format gcc clang globals docs shell tidy
+.PHONY: lint $(LINT_PARTS:%=lint-%)
+lint: $(LINT_PARTS:%=lint-%) ## all checks of style and rules; lint-tidy, lint-format ... for one
+
+C_FILES := $(shell find src tests bench tools -name '*.[ch]' | LC_ALL=C sort)
+
+lint-text:
+	@$(PYTHON) tools/check-text
+lint-layers:
+	@$(PYTHON) tools/check-layers
+lint-budget:
+	@$(PYTHON) tools/check-budget
+lint-format: ## is every C file as clang-format would have it? (`make format` mends)
+	@clang-format --dry-run -Werror $(C_FILES)
+lint-shell:
+	@if command -v shellcheck >/dev/null; then shellcheck run .ci/run tools/tidy; fi
+
+# Every file under both compilers, warnings as errors, objects only. gcc finds some things only
+# when it optimises.
+lint-gcc:
+	@$(MAKE) CC=gcc BUILD=$(BUILD)-strict/gcc WERROR=-Werror objects
+lint-clang:
+	@$(MAKE) CC=clang BUILD=$(BUILD)-strict/clang WERROR=-Werror OPT=-O1 objects
+# Nothing in the library is static and writable, but for the log's sink. Tables of constant
+# pointers are in .data.rel.ro and fine.
+lint-globals: $(BUILD)/libkeyhaul.a
+	@found=$$(objdump -t $< | awk '/^[^ ]+\.o: /{o=$$1} \
+	    o != "log.o:" && $$0 ~ / \.t?(data|bss)[^ ]*\t/ && $$0 !~ / \.data\.rel\.ro/ && / O /{print o, $$NF}'); \
+	test -z "$$found" || { echo "writable globals:"; echo "$$found"; exit 1; }
+
+.PHONY: objects
+objects: $(SRC:%.c=$(BUILD)/obj/%.o) $(TEST_SRC:%.c=$(BUILD)/obj/%.o) $(TEST_OBJ) \
+         $(FUZZ_SRC:%.c=$(BUILD)/obj/%.o) $(FUZZ_HELP:%.c=$(BUILD)/obj/%.o)
+
+# One process per file, one for each processor; the list of checks is .clang-tidy.
+TIDY_JOBS ?= $(shell nproc)
+lint-tidy:
+	@printf '%s\n' $(SRC) | xargs -P$(TIDY_JOBS) -I{} tools/tidy {} -std=gnu17 -O1 $(CPP_ALL)
+
+# docs/reference is what the program says of itself.
+COMMANDS := migrate
+lint-docs: $(BUILD)/keyhaul
+	@for c in $(COMMANDS); do \
+	    $(BUILD)/keyhaul help --markdown $$c | cmp -s - docs/reference/$$c.md || \
+	    { echo "docs/reference/$$c.md: not what build/keyhaul says; run make docs"; exit 1; }; done
+
+.PHONY: docs format
+docs: $(BUILD)/keyhaul ## write docs/reference from the program's own tables
+	@mkdir -p docs/reference
+	@for c in $(COMMANDS); do $(BUILD)/keyhaul help --markdown $$c >docs/reference/$$c.md.new && \
+	    mv docs/reference/$$c.md.new docs/reference/$$c.md || exit 1; done
+format: ## lay out every C file with clang-format
+	@clang-format -i $(C_FILES)

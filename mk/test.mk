@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Tests, sanitizers, fuzzing, measuring.
+
+.PHONY: test unit-build list-unit e2e asan ubsan tsan asan-build fuzz fuzz-build bench demo
+
+test: ## every test and check, with a total at the end (what ./run test does)
+	@$(PYTHON) tools/test-all
+
+unit-build: $(TEST_BIN)
+list-unit:
+	@printf '%s\n' $(TEST_BIN)
+
+e2e: $(BUILD)/keyhaul ## tests on real servers; E2E_ARGS="-k name" selects
+	$(PYTHON) -m pytest -q -p no:cacheprovider $(E2E_ARGS) tests/e2e
+
+# One build serves address and undefined: their reports do not mix.
+ASAN  = $(MAKE) BUILD=$(BUILD)-asan SANITIZE=address,undefined OPT="-O1 -g"
+asan: ## unit tests under the address and undefined sanitizers
+	@$(ASAN) unit
+ubsan: asan ## the same build and run as asan
+asan-build:
+	@$(ASAN) unit-build
+
+# Thread sanitizer of gcc 12 cannot live with as much address randomisation as newer kernels do.
+tsan: ## unit tests under the thread sanitizer
+	@$(MAKE) BUILD=$(BUILD)-tsan SANITIZE=thread OPT="-O1 -g" RUN_UNIT="setarch -R" unit
+
+# Fuzzing: one libFuzzer program for each tests/fuzz/fuzz_*.c, other files there are helpers.
+# Seeds: tests/golden, and tests/fuzz/corpus/<program> if there is one; what is found stays in
+# build-fuzz/corpus. Something that crashes is kept as build-fuzz/found-<program>-*.
+FUZZ_SECONDS ?= 60
+FUZZ_BUILD   := $(BUILD)-fuzz
+FUZZ_SRC     := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_HELP    := $(filter-out $(FUZZ_SRC),$(sort $(wildcard tests/fuzz/*.c)))
+FUZZ_NAMES   := $(FUZZ_SRC:tests/fuzz/%.c=%)
+FUZZ         = $(MAKE) CC=clang BUILD=$(FUZZ_BUILD) OPT="-O1 -g" \
+               SANITIZE=fuzzer-no-link,address,undefined
+
+fuzz: fuzz-build ## fuzz every parser, FUZZ_SECONDS=60 each
+	@fail=0; for t in $(FUZZ_NAMES); do $(MAKE) -s fuzz-run-$$t || fail=1; done; exit $$fail
+
+fuzz-build:
+	@$(FUZZ) fuzz-programs
+
+.PHONY: fuzz-programs
+fuzz-programs: $(FUZZ_NAMES:%=$(BUILD)/fuzz/%)
+
+# LLVMFuzzerTestOneInput has no prototype anywhere.
+$(BUILD)/obj/tests/fuzz/%.o: CPP_TEST := -Itests/fuzz -Wno-missing-prototypes
+$(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(FUZZ_HELP:%.c=$(BUILD)/obj/%.o) $(BUILD)/libkeyhaul.a
+	@mkdir -p $(@D)
+	@echo "  FUZZ  $@"
+	@$(CC) $(CFLAGS_ALL) -o $@ $^ $(LD_ALL) -fsanitize=fuzzer $(LIBS_ALL)
+
+.PHONY: $(FUZZ_NAMES:%=fuzz-run-%)
+$(FUZZ_NAMES:%=fuzz-run-%): fuzz-run-%:
+	@mkdir -p $(FUZZ_BUILD)/corpus/$*
+	$(FUZZ_BUILD)/fuzz/$* -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=1024 \
+	    -print_final_stats=1 -verbosity=1 -artifact_prefix=$(FUZZ_BUILD)/found-$*- \
+	    $(patsubst %,-dict=%,$(wildcard tests/fuzz/$*.dict)) \
+	    $(FUZZ_BUILD)/corpus/$* $(wildcard tests/fuzz/corpus/$* tests/golden)
+
+bench: $(BUILD)/keyhaul ## measure against native replication; BENCH_ARGS
+	$(PYTHON) bench/bench.py $(BENCH_ARGS)
+
+demo: $(BUILD)/keyhaul ## move a live server into another and compare them
+	$(PYTHON) tools/demo $(DEMO_ARGS)
