@@ -428,7 +428,10 @@ static bool is_address(const char *name)
 static int set_name(SSL *ssl, const struct conn_tls *tls, const char *name, struct err *err)
 {
     bool address = is_address(name);
-    if (!address && SSL_set_tlsext_host_name(ssl, name) != 1)
+    char sni[TLSEXT_MAXLEN_host_name + 1]; /* OpenSSL's macro wants it without const */
+    size_t n = strlen(name);
+    if (n < sizeof(sni)) memcpy(sni, name, n + 1);
+    if (!address && (n >= sizeof(sni) || SSL_set_tlsext_host_name(ssl, sni) != 1))
         return err_set(err, ERR_TLS, "%.100s cannot be a TLS server name", name);
     if (tls->insecure_skip_verify) return 0;
     X509_VERIFY_PARAM *param = SSL_get0_param(ssl);

@@ -8,7 +8,10 @@
 // waited here for an hour come out right. Segment record: u32 length, u32 checksum (low half of
 // XXH64 of time and payload), i64 receipt ms, payload. Pure queue: it opens no sockets.
 // Segments are opened in `dir`, made on first need with mode 0700, files 0600, name
-// "spool-<pid>-<n>.seg"; all are unlinked at release.
+// "spool-<pid>-<n>.seg"; all are unlinked at close. One owner thread.
+//
+// A full disk is taken for a reached quota: nothing is lost, the producer waits, the next refill
+// tries again.
 #ifndef KEYHAUL_IO_SPOOL_H
 #define KEYHAUL_IO_SPOOL_H
 
@@ -29,8 +32,9 @@ KH_MUST int spool_open(struct spool **ret, const struct spool_config *cfg, struc
 void spool_close(struct spool *s); /* NULL-safe; deletes its files */
 
 /* Producer: where the next bytes go and how many fit (0: full, stop reading the source), then how
- * many were put there and when they were received. In disk mode that is a side buffer, written out
- * when full or at spool_flush(). */
+ * many were put there and when they were received: one commit per spool_space(), no other call but
+ * peek and consume between the two. In disk mode that is a side buffer, written out when full, or
+ * taken back by spool_refill() when all before it has been. */
 size_t spool_space(struct spool *s, uint8_t **ret_p);
 KH_MUST int spool_commit(struct spool *s, size_t n, int64_t received_ms, struct err *err);
 
@@ -39,13 +43,13 @@ KH_MUST int spool_commit(struct spool *s, size_t n, int64_t received_ms, struct 
 size_t spool_peek(const struct spool *s, const uint8_t **ret_p);
 void spool_consume(struct spool *s, size_t n);
 /* Bring bytes from disk into free room of the ring (and what the side buffer holds). Returns bytes
- * moved; -1 error. A no-op when nothing is on disk. */
+ * moved; -1 error. A no-op when nothing is on disk. Cheap: to be called in every poll step. */
 KH_MUST ssize_t spool_refill(struct spool *s, struct err *err);
 
-uint64_t spool_head(const struct spool *s); /* position consumed up to, since open */
-uint64_t spool_tail(const struct spool *s); /* position received up to */
-uint64_t spool_ram_bytes(const struct spool *s);
-uint64_t spool_disk_bytes(const struct spool *s);
+uint64_t spool_head(const struct spool *s);       /* position consumed up to, since open */
+uint64_t spool_tail(const struct spool *s);       /* position received up to */
+uint64_t spool_ram_bytes(const struct spool *s);  /* in the ring: what spool_peek() gives */
+uint64_t spool_disk_bytes(const struct spool *s); /* beyond it: what spool_refill() will bring */
 
 /* Receipt time of the byte at position pos (not consumed yet and in the ring), unix ms. Asking in
  * ascending order is O(1) amortised. */

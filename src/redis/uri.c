@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Where a server is: the URIs of --source and --target. Errors never repeat a part of the text.
+#include "redis/uri.h"
+
+#include "base/num.h"
+#include "base/span.h"
+
+#include <arpa/inet.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define TEXT_MAX 8192 /* longest text taken; a host name has at most 253 bytes */
+#define HOST_MAX 253
+
+/* ---- pieces of the text ---- */
+
+static struct span cut(struct span s, size_t from, size_t to)
+{
+    return span_of(s.p + from, to - from);
+}
+
+/* Position of c in s, s.n when it is not there. */
+static size_t find(struct span s, char c)
+{
+    const uint8_t *at = s.n ? memchr(s.p, c, s.n) : NULL;
+    return at ? (size_t)(at - s.p) : s.n;
+}
+
+static size_t find_last(struct span s, char c)
+{
+    const uint8_t *at = s.n ? memrchr(s.p, c, s.n) : NULL;
+    return at ? (size_t)(at - s.p) : s.n;
+}
+
+static int hex(uint8_t c)
+{
+    if (c >= '0' && c <= '9') return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Percent-decode into a new string. */
+static int decode(struct span s, const char *what, char **ret, struct err *err)
+{
+    char *out = malloc(s.n + 1);
+    if (!out) return err_set(err, ERR_NOMEM, "out of memory");
+    size_t o = 0;
+    for (size_t i = 0; i < s.n; i++, o++) {
+        out[o] = (char)s.p[i];
+        if (s.p[i] != '%') continue;
+        int hi = i + 2 < s.n ? hex(s.p[i + 1]) : -1;
+        int lo = i + 2 < s.n ? hex(s.p[i + 2]) : -1;
+        if (hi < 0 || lo < 0 || (hi | lo) == 0) {
+            explicit_bzero(out, o);
+            free(out);
+            return err_set(err, ERR_USAGE,
+                           "the %s of the URI has a %% without two hexadecimal digits behind it "
+                           "(or %%00); write %% itself as %%25",
+                           what);
+        }
+        out[o] = (char)(hi << 4 | lo);
+        i += 2;
+    }
+    out[o] = 0;
+    *ret = out;
+    return 0;
+}
+
+/* ---- parts of the URI ---- */
+
+static int parse_db(struct uri *u, struct span s, struct err *err)
+{
+    uint64_t db;
+    if (!num_get_u64(s, &db) || db > INT_MAX)
+        return err_set(err, ERR_USAGE,
+                       "the database of the URI must be a number, as in redis://host:6379/3");
+    if (u->db >= 0) return err_set(err, ERR_USAGE, "the URI gives the database twice");
+    u->db = (int)db;
+    return 0;
+}
+
+/* What follows '?': db=N and nothing else. */
+static int parse_query(struct uri *u, struct span s, struct err *err)
+{
+    if (s.n < 3 || memcmp(s.p, "db=", 3) != 0)
+        return err_set(err, ERR_USAGE,
+                       "what follows the '?' of the URI is not understood: only db=N may stand "
+                       "there (a '?' in a password is written %%3F)");
+    return parse_db(u, cut(s, 3, s.n), err);
+}
+
+/* user:password; an empty one of them counts as not given. */
+static int parse_userinfo(struct uri *u, struct span s, struct err *err)
+{
+    size_t colon = find(s, ':');
+    if (colon > 0 && decode(cut(s, 0, colon), "user", &u->user, err) < 0) return -1;
+    if (colon + 1 < s.n && decode(cut(s, colon + 1, s.n), "password", &u->password, err) < 0)
+        return -1;
+    return 0;
+}
+
+static int parse_port(struct uri *u, struct span s, struct err *err)
+{
+    uint64_t port;
+    if (!num_get_u64(s, &port) || port < 1 || port > 65535)
+        return err_set(err, ERR_USAGE,
+                       "the port of the URI must be a number from 1 to 65535 (in a user or "
+                       "password ':' is written %%3A, '/' %%2F, '@' %%40)");
+    snprintf(u->port, sizeof(u->port), "%u", (unsigned)port);
+    return 0;
+}
+
+static bool name_ok(struct span s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        uint8_t c = s.p[i];
+        bool alnum = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
+        if (!alnum && c != '-' && c != '.' && c != '_') return false;
+    }
+    return s.n > 0 && s.n <= HOST_MAX;
+}
+
+/* The text between the brackets: an address, perhaps with a zone (fe80::1%eth0). */
+static bool ipv6_ok(struct span s)
+{
+    char text[INET6_ADDRSTRLEN];
+    struct in6_addr a;
+    size_t n = find(s, '%');
+    if (n >= sizeof(text)) return false;
+    memcpy(text, s.p, n);
+    text[n] = 0;
+    return inet_pton(AF_INET6, text, &a) == 1 && (n == s.n || name_ok(cut(s, n + 1, s.n)));
+}
+
+/* host, host:port, [ipv6], [ipv6]:port */
+static int parse_host(struct uri *u, struct span s, struct err *err)
+{
+    bool bracket = s.n > 0 && s.p[0] == '[';
+    size_t close = bracket ? find(s, ']') : 0;
+    if (bracket && (close == s.n || !ipv6_ok(cut(s, 1, close))))
+        return err_set(err, ERR_USAGE, "between the brackets of the URI there is no IPv6 address");
+    struct span host = bracket ? cut(s, 1, close) : cut(s, 0, find(s, ':'));
+    size_t after = bracket ? close + 1 : host.n;
+    if (!bracket && find(cut(s, after, s.n), ':') + after < find_last(s, ':') && after < s.n)
+        return err_set(err, ERR_USAGE,
+                       "the URI has more than one ':' behind the host: an IPv6 address stands in "
+                       "brackets, as in redis://[::1]:6379");
+    if (host.n == 0) return err_set(err, ERR_USAGE, "the URI names no host");
+    if (!bracket && !name_ok(host))
+        return err_set(err, ERR_USAGE, "the host of the URI has characters that no name has");
+    if (after < s.n && s.p[after] != ':')
+        return err_set(err, ERR_USAGE, "the URI has text between the address and the port");
+    snprintf(u->port, sizeof(u->port), "6379");
+    if (after < s.n && parse_port(u, cut(s, after + 1, s.n), err) < 0) return -1;
+    u->host = strndup((const char *)host.p, host.n);
+    return u->host ? 0 : err_set(err, ERR_NOMEM, "out of memory");
+}
+
+/* [user[:password]@]host[:port][/db][?db=N] */
+static int parse_tcp(struct uri *u, struct span s, struct err *err)
+{
+    size_t q = find(s, '?');
+    struct span query = cut(s, q, s.n);
+    s.n = q;
+    size_t slash = find(s, '/');
+    struct span path = cut(s, slash, s.n), auth = cut(s, 0, slash);
+    /* The last '@': one in a password ought to be %40, but cannot be meant otherwise. */
+    size_t at = find_last(auth, '@');
+    bool login = at < auth.n;
+    if (login && parse_userinfo(u, cut(auth, 0, at), err) < 0) return -1;
+    if (!login && find(path, '@') < path.n)
+        return err_set(err, ERR_USAGE, "a '/' in the user or password of the URI is written %%2F");
+    if (parse_host(u, login ? cut(auth, at + 1, auth.n) : auth, err) < 0) return -1;
+    if (path.n > 1 && parse_db(u, cut(path, 1, path.n), err) < 0) return -1;
+    return query.n ? parse_query(u, cut(query, 1, query.n), err) : 0;
+}
+
+/* [user[:password]@]/path[?db=N] */
+static int parse_unix(struct uri *u, struct span s, struct err *err)
+{
+    size_t q = find(s, '?');
+    struct span query = cut(s, q, s.n);
+    s.n = q;
+    size_t slash = find(s, '/');
+    struct span login = cut(s, 0, slash);
+    bool at_end = login.n > 0 && login.p[login.n - 1] == '@';
+    if (slash >= s.n || slash + 1 == s.n || (login.n && !at_end))
+        return err_set(err, ERR_USAGE,
+                       "a Unix socket is written with its whole path: unix:///run/redis.sock");
+    if (at_end && parse_userinfo(u, cut(login, 0, login.n - 1), err) < 0) return -1;
+    if (decode(cut(s, slash, s.n), "path", &u->unix_path, err) < 0) return -1;
+    for (const char *p = u->unix_path; *p; p++)
+        if (*p > 0 && *p < ' ')
+            return err_set(err, ERR_USAGE, "the path of the URI has a control character in it");
+    return query.n ? parse_query(u, cut(query, 1, query.n), err) : 0;
+}
+
+/* ---- the whole ---- */
+
+static void show(struct uri *u)
+{
+    char db[16] = "";
+    if (u->unix_path) {
+        if (u->db >= 0) snprintf(db, sizeof(db), "?db=%d", u->db);
+        snprintf(u->shown, sizeof(u->shown), "unix://%.130s%s", u->unix_path, db);
+        return;
+    }
+    bool v6 = strchr(u->host, ':') != NULL;
+    if (u->db >= 0) snprintf(db, sizeof(db), "/%d", u->db);
+    snprintf(u->shown, sizeof(u->shown), "%s://%s%.120s%s:%s%s", u->tls ? "rediss" : "redis",
+             v6 ? "[" : "", u->host, v6 ? "]" : "", u->port, db);
+}
+
+static int parse_scheme(struct uri *u, struct span *rest, bool *ret_unix, struct err *err)
+{
+    static const char *const known = "redis://, rediss:// (TLS) or unix://";
+    const uint8_t *sep = memmem(rest->p, rest->n, "://", 3);
+    if (!sep)
+        return err_set(err, ERR_USAGE,
+                       "the URI has no scheme: write redis://host:port, rediss://host:port (TLS) "
+                       "or unix:///path.sock");
+    struct span scheme = span_of(rest->p, (size_t)(sep - rest->p));
+    u->tls = span_is(scheme, "rediss");
+    *ret_unix = span_is(scheme, "unix");
+    if (!u->tls && !*ret_unix && !span_is(scheme, "redis"))
+        return err_set(err, ERR_USAGE, "the scheme of the URI is not known: it must be %s", known);
+    *rest = cut(*rest, scheme.n + 3, rest->n);
+    return 0;
+}
+
+static int check_text(struct span s, struct err *err)
+{
+    if (s.n == 0) return err_set(err, ERR_USAGE, "the URI is empty");
+    if (s.n > TEXT_MAX) return err_set(err, ERR_USAGE, "the URI is too long");
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] <= ' ' || s.p[i] == 0x7f)
+            return err_set(err, ERR_USAGE,
+                           "the URI has a space or control character in it (write it as %%20)");
+    if (find(s, '#') < s.n)
+        return err_set(err, ERR_USAGE,
+                       "the URI has a '#' in it (in a password it is written %%23)");
+    return 0;
+}
+
+int uri_parse(struct uri *u, const char *text, struct err *err)
+{
+    struct uri tmp = {.db = -1};
+    struct span rest = span_str(text);
+    bool is_unix = false;
+    if (check_text(rest, err) < 0 || parse_scheme(&tmp, &rest, &is_unix, err) < 0) return -1;
+    if ((is_unix ? parse_unix : parse_tcp)(&tmp, rest, err) < 0) {
+        uri_release(&tmp);
+        return -1;
+    }
+    show(&tmp);
+    *u = tmp;
+    explicit_bzero(&tmp, sizeof(tmp));
+    return 0;
+}
+
+void uri_release(struct uri *u)
+{
+    if (u->password) explicit_bzero(u->password, strlen(u->password));
+    free(u->password);
+    free(u->user);
+    free(u->host);
+    free(u->unix_path);
+    *u = (struct uri){.db = -1};
+}
