@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The command table: every command of Redis up to 8.6 and Valkey up to 9.1, generated from the
 // COMMAND output of real servers by tools/gen-commands into cmd_table.inc.
+//
+// A container (XGROUP, FUNCTION) stands for all its subcommands: a write if one of them is, keys
+// where theirs are. Streams hold more than writes: PFCOUNT (READONLY, but it refreshes what PFADD
+// keeps), EVAL and FCALL (neither WRITE nor READONLY), and what has a rule below.
 #ifndef KEYHAUL_WIRE_CMD_H
 #define KEYHAUL_WIRE_CMD_H
 
@@ -11,7 +15,10 @@ enum cmd_flag {
     CMD_READONLY = 1 << 1,
     CMD_DENYOOM = 1 << 2,
     CMD_MOVABLE_KEYS = 1 << 3, /* keys are not (all) given by first, last, step */
-    CMD_IDEMPOTENT = 1 << 4,   /* applying it twice in a row gives what applying it once gives */
+    /* Applied twice, or again after others of these, it leaves what applying it once leaves, with
+     * whatever options. (A replay over keys that changed their type meanwhile can still answer
+     * WRONGTYPE on its way to the same end.) */
+    CMD_IDEMPOTENT = 1 << 4,
 };
 
 /* How replay treats it; CMD_RULE_PASS for all that just go on unchanged. */
@@ -40,12 +47,29 @@ enum cmd_rule {
     CMD_RULE_CLUSTER, /* CLUSTER SYNCSLOTS, TRIMSLOTS: not from an unclustered source */
 };
 
+/* Where its keys are. */
+enum cmd_layout {
+    CMD_LAYOUT_RANGE,      /* first .. last by step */
+    CMD_LAYOUT_SUB,        /* XGROUP CREATE key: as RANGE; without further arguments no key */
+    CMD_LAYOUT_NUM1,       /* LMPOP numkeys key [key ...] */
+    CMD_LAYOUT_NUM2,       /* BLMPOP timeout numkeys key [key ...] */
+    CMD_LAYOUT_SCRIPT,     /* EVAL script numkeys [key ...] */
+    CMD_LAYOUT_STORE_NUM2, /* ZUNIONSTORE dst numkeys key [key ...] */
+    CMD_LAYOUT_NUM1_PAIRS, /* MSETEX numkeys key value [key value ...] */
+    CMD_LAYOUT_SORT,       /* SORT key ... STORE dst */
+    CMD_LAYOUT_GEORADIUS,  /* GEORADIUS key ... STORE|STOREDIST dst */
+    CMD_LAYOUT_STREAMS,    /* XREADGROUP ... STREAMS key [key ...] id [id ...] */
+    CMD_LAYOUT_MIGRATE,    /* MIGRATE host port key|"" ... [KEYS key ...] */
+    CMD_LAYOUT_DEBUG,      /* DEBUG OBJECT key */
+};
+
 struct cmd_info {
     const char *name;                  /* upper case */
     int16_t arity;                     /* as COMMAND tells: negative = at least */
     uint16_t flags;                    /* enum cmd_flag */
     int16_t first_key, last_key, step; /* as COMMAND tells; 0 none; last may be negative */
     uint8_t rule;                      /* enum cmd_rule */
+    uint8_t layout;                    /* enum cmd_layout */
 };
 
 /* NULL: not in the table. Name in any case. */
@@ -54,9 +78,9 @@ const struct cmd_info *cmd_find(struct span name);
 /* Index of the first key in argv, for naming a refused write; 0 when it has none. */
 size_t cmd_first_key(const struct cmd_info *c, size_t argc, const struct span *argv);
 
-/* All key positions, for routing: writes up to max indexes, returns how many there are in all,
- * -1 when they cannot be told (malformed). Covers EVAL, *STORE, XREADGROUP, SORT STORE, MIGRATE...
- */
+/* All key positions, for routing, in the order COMMAND GETKEYS gives them: writes up to max
+ * indexes, returns how many there are in all, -1 when they cannot be told (malformed; nothing is
+ * written then that means anything). The same key may be named twice. */
 int cmd_keys(const struct cmd_info *c, size_t argc, const struct span *argv, size_t max,
              size_t *ret_index);
 
