@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Time to live: exact to the millisecond however long the data waited (C8).
+import struct
+import time
+
+import pytest
+
+from lib.compare import assert_equal
+from lib.dataset import Sizes, fill
+from lib.fakeprimary import FakePrimary, rdb_file, rdb_string_record
+from lib.resp import wait_for
+
+
+def now_ms():
+    return int(time.time() * 1000)
+
+
+# Commands with relative times as sources before 7.0 stream them; all give the key 100 s.
+RELATIVE = [
+    ("SET", "set-ex", "v", "EX", "100"),
+    ("set", "set-px", "v", "px", "100000"),
+    ("SET", "set-nx-ex", "v", "NX", "EX", "100"),
+    ("SET", "set-ex-first", "v", "EX", "100", "NX"),
+    ("SETEX", "setex", "100", "v"),
+    ("PSETEX", "psetex", "100000", "v"),
+    ("EXPIRE", "expire", "100"),
+    ("PEXPIRE", "pexpire", "100000"),
+    ("expire", "expire-gt", "100", "GT"),
+    ("GETEX", "getex-ex", "EX", "100"),
+    ("GETEX", "getex-px", "PX", "100000"),
+]
+
+
+@pytest.fixture
+def fake(server, cleanup):
+    def make(**kw):
+        f = FakePrimary(server("behind"), **kw)
+        cleanup[0].append(f)
+        return f
+    return make
+
+
+@pytest.mark.parametrize("stalled", [False, True], ids=["at once", "target paused"])
+def test_relative_times(fake, target, keyhaul, stalled):
+    f = fake()
+    k = keyhaul(f, target)
+    f.stream(("SELECT", "0"), ("SET", "first", "1"))
+    wait_for(lambda: target.call("GET", "first") == b"1")
+    dump = target.call("DUMP", "first")
+    if stalled:
+        target.pause()
+    for c in RELATIVE:
+        if c[0].upper() in ("EXPIRE", "PEXPIRE", "GETEX"):
+            f.stream(("SET", c[1], "v"))
+    f.stream(("PEXPIRE", "expire-gt", "50000"))
+    time.sleep(0.05)
+    before = now_ms()
+    f.stream(*RELATIVE, ("RESTORE", "restore", "100000", dump),
+             ("MULTI",), ("SET", "in-tx", "v"), ("EXPIRE", "in-tx", "100"), ("EXEC",))
+    after = now_ms()
+    time.sleep(3 if stalled else 0.2)
+    target.cont()
+    f.stream(("SET", "last", "1"))
+    wait_for(lambda: target.call("GET", "last") == b"1")
+    names = [c[1] for c in RELATIVE] + ["restore", "in-tx"]
+    with target.connect() as c:
+        got = {n: c.call("PEXPIRETIME", n) - 100_000 for n in names}
+    late = {n: t - after for n, t in got.items() if not before - 20 <= t <= after + 250}
+    assert not late, late
+    assert k.terminate() == 0
+
+
+def test_absolute_times_pass_unchanged(fake, target, keyhaul):
+    f = fake()
+    k = keyhaul(f, target)
+    s = now_ms() // 1000 + 500
+    ms = s * 1000 + 123
+    f.stream(("SELECT", "0"), ("SET", "expireat", "v"), ("EXPIREAT", "expireat", str(s)),
+             ("SET", "pexpireat", "v"), ("PEXPIREAT", "pexpireat", str(ms)),
+             ("SET", "set-exat", "v", "EXAT", str(s)), ("SET", "set-pxat", "v", "PXAT", str(ms)),
+             ("SET", "getex-exat", "v"), ("GETEX", "getex-exat", "EXAT", str(s)),
+             ("SET", "getex-pxat", "v"), ("GETEX", "getex-pxat", "PXAT", str(ms)),
+             ("SET", "kept", "v", "PXAT", str(ms)), ("SET", "kept", "w", "KEEPTTL"),
+             ("SET", "persisted", "v", "PXAT", str(ms)), ("GETEX", "persisted", "PERSIST"),
+             # names and values that look like options are no options
+             ("SET", "EX", "100"), ("SET", "PX", "EX"), ("APPEND", "SETEX", "EX"),
+             ("SET", "last", "1"))
+    wait_for(lambda: target.call("GET", "last") == b"1")
+    with target.connect() as c:
+        for n in ("expireat", "set-exat", "getex-exat"):
+            assert c.call("PEXPIRETIME", n) == s * 1000, n
+        for n in ("pexpireat", "set-pxat", "getex-pxat"):
+            assert c.call("PEXPIRETIME", n) == ms, n
+        assert c.call("PEXPIRETIME", "kept") == ms and c.call("GET", "kept") == b"w"
+        assert c.call("PTTL", "persisted") == -1
+        assert c.call("MGET", "EX", "PX", "SETEX") == [b"100", b"EX", b"EX"]
+    assert k.terminate() == 0
+
+
+@pytest.mark.parametrize("renew", [("PERSIST", "renewed"), ("PEXPIRE", "renewed", 3_600_000)],
+                         ids=["persist", "pexpire"])
+@pytest.mark.parametrize("big", [False, True], ids=["small", "big"])
+def test_key_renewed_while_the_load_waits(source, target, keyhaul, proxy, renew, big):
+    """Its time in the snapshot is over before it is loaded, but the stream renews it."""
+    with source.connect() as c:
+        if big:
+            c.feed(("HSET", "renewed", "f%d" % i, "x" * 100) for i in range(30_000))
+        else:
+            c.call("SET", "renewed", "v")
+        c.feed(("SET", "other:%d" % i, "x" * 100) for i in range(5000))
+        p = proxy(target)
+        c.call("PEXPIRE", "renewed", 2500)
+        begun = time.monotonic()
+        p.bytes_per_s = 40_000  # checks pass, the load hardly begins
+        k = keyhaul(source, target, target_uri=p.uri())
+
+        def snapshot_left():
+            """the source has made its snapshot"""
+            k.alive()
+            return "state=online" in c.info("replication").get("slave0", "")
+        wait_for(snapshot_left, 10)
+        p.stall("up")
+        assert time.monotonic() - begun < 2.3, "too slow a machine for this test"
+        c.call(*renew)
+        time.sleep(max(0, 2.8 - (time.monotonic() - begun)))
+        p.bytes_per_s = 0
+        p.resume()
+    k.finish()
+    assert_equal(source, target)
+    assert target.call("EXISTS", "renewed") == 1
+
+
+def test_short_lives(source, target, keyhaul):
+    """Keys that run out while all goes on are gone on both sides in the end."""
+    with source.connect() as c:
+        c.feed(("SET", "short:%d" % i, "v", "PX", 200 + i) for i in range(2000))
+        k = keyhaul(source, target)
+        k.wait_caught_up()
+        c.feed(("SET", "later:%d" % i, "v", "PX", 100 + i) for i in range(2000))
+        c.feed(("SET", "short:%d" % i, "again", "XX") for i in range(0, 2000, 3))
+    time.sleep(2.3)
+    k.finish()
+    assert_equal(source, target)
+
+
+def test_expired_in_the_snapshot(fake, target, keyhaul):
+    """Keys whose time was over when the snapshot was made are not brought back to life."""
+    past = struct.pack("<q", now_ms() - 1000)
+    future = struct.pack("<q", now_ms() + 600_000)
+    body = (b"\xfc" + past + rdb_string_record("old", "v") +
+            b"\xfc" + future + rdb_string_record("young", "v") +
+            b"\xfd" + struct.pack("<i", now_ms() // 1000 + 600) + rdb_string_record("seconds", "v") +
+            rdb_string_record("plain", "v"))
+    f = fake(rdb=rdb_file(body))
+    k = keyhaul(f, target)
+    # the primary deletes what ran out: a replica waits for this
+    f.stream(("SELECT", "0"), ("DEL", "old"), ("SET", "last", "1"))
+    wait_for(lambda: target.call("GET", "last") == b"1")
+    with target.connect() as c:
+        assert c.call("EXISTS", "old") == 0
+        assert c.call("PEXPIRETIME", "young") == struct.unpack("<q", future)[0]
+        assert c.call("PEXPIRETIME", "seconds") % 1000 == 0
+        assert c.call("PTTL", "plain") == -1
+    assert k.terminate() == 0
+
+
+def test_time_of_a_long_stalled_stream(source, target, keyhaul):
+    """7.0 sends absolute times: a pause of the target changes nothing."""
+    fill(source, Sizes(small_keys=100), dbs=[0])
+    k = keyhaul(source, target)
+    k.wait_caught_up()
+    target.pause()
+    with source.connect() as c:
+        c.feed(("SET", "e:%d" % i, "v", "EX", 600 + i) for i in range(500))
+        c.feed(("PEXPIRE", "key:0:%d" % i, 700_000 + i) for i in range(100))
+    time.sleep(1.5)
+    target.cont()
+    k.finish()
+    assert_equal(source, target)
