@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A task from connect to the last reply: checks first, then snapshot, then stream.
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/num.h"
+#include "check/check.h"
+#include "engine/load.h"
+#include "engine/replay.h"
+#include "io/file.h"
+#include "redis/psync.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SPOOL_SHARE 10 /* default quota: a tenth of what is free */
+
+struct run {
+    const struct task_config *cfg;
+    struct counters *counters;
+    struct task_facts *facts;
+    const volatile bool *stop;
+    struct client *source, *target, *probe;
+    struct server_facts source_facts, target_facts;
+    struct psync_result psync;
+    char spool_dir[1024];
+    uint64_t spool_max;
+    struct pipeline pl;
+    struct load load;
+    struct replay replay;
+    bool has_pipeline, has_load, has_replay;
+};
+
+static void phase(struct run *r, enum phase p)
+{
+    counter_set(&r->counters->phase, p);
+}
+
+/* --- both sides --- */
+
+static int open_side(struct run *r, const struct task_side *side, const char *name,
+                     struct client **ret, struct err *err)
+{
+    struct client_config cfg = {.uri = &side->uri,
+                                .password = side->password,
+                                .tls = &side->tls,
+                                .connect_timeout_ms = r->cfg->connect_timeout_ms,
+                                .io_timeout_ms = r->cfg->io_timeout_ms,
+                                .side = name,
+                                .stop = r->stop};
+    return client_open(ret, &cfg, err);
+}
+
+static void tell_notes(const struct check_notes *notes)
+{
+    for (unsigned i = 0; i < notes->n; i++)
+        log_warn("%s", notes->text[i]);
+}
+
+static int meet(struct run *r, struct err *err)
+{
+    struct task_facts *f = r->facts;
+    phase(r, PHASE_CONNECT);
+    snprintf(f->source_shown, sizeof(f->source_shown), "%s", r->cfg->source.uri.shown);
+    snprintf(f->target_shown, sizeof(f->target_shown), "%s", r->cfg->target.uri.shown);
+    if (open_side(r, &r->cfg->source, "source", &r->source, err) < 0 ||
+        facts_read(r->source, &r->source_facts, err) < 0 ||
+        open_side(r, &r->cfg->target, "target", &r->target, err) < 0 ||
+        facts_read(r->target, &r->target_facts, err) < 0)
+        return -1;
+    facts_name(f->source_name, sizeof(f->source_name), &r->source_facts);
+    facts_name(f->target_name, sizeof(f->target_name), &r->target_facts);
+    log_info("source %s is %s, target %s is %s", f->source_shown, f->source_name, f->target_shown,
+             f->target_name);
+    return 0;
+}
+
+static int check_existing(struct run *r, struct err *err)
+{
+    if (r->cfg->on_conflict != TASK_CONFLICT_FAIL || r->cfg->type == TASK_INCREMENTAL) return 0;
+    struct conflict_report report;
+    if (check_conflicts(r->source, r->target, &r->source_facts, &r->cfg->select, &report, err) < 0)
+        return -1;
+    return report.collisions ? check_conflict_err(&report, client_name(r->target), err) : 0;
+}
+
+static int check(struct run *r, struct err *err)
+{
+    struct check_notes notes = {0};
+    phase(r, PHASE_CHECK);
+    if (check_sides(&r->source_facts, &r->target_facts, r->cfg, &notes, err) < 0 ||
+        check_databases(r->target, &r->source_facts, &r->target_facts, &r->cfg->select, err) < 0 ||
+        check_target_rights(r->target, &r->target_facts, r->cfg, &notes, err) < 0)
+        return -1;
+    tell_notes(&notes);
+    return check_existing(r, err);
+}
+
+/* --- the source's snapshot --- */
+
+static int attach(struct run *r, struct err *err)
+{
+    phase(r, PHASE_WAIT_DUMP);
+    if (open_side(r, &r->cfg->source, "source", &r->probe, err) < 0) return -1;
+    struct psync_request req = {.facts = &r->source_facts,
+                                .rdb_only = r->cfg->type == TASK_FULL,
+                                .empty_rdb = r->cfg->type == TASK_INCREMENTAL,
+                                .silence_ms = r->cfg->io_timeout_ms,
+                                .retry_ms = r->cfg->retry_time_ms,
+                                .stop = r->stop};
+    struct client *c = r->source;
+    r->source = NULL; /* psync_start takes it */
+    if (psync_start(&r->psync, c, &req, err) < 0) return -1;
+    if (r->psync.kind != PSYNC_FULL)
+        return err_set(err, ERR_PROTO, "source: continued a stream that was never begun");
+    if (psync_bulk_header(&r->psync, &req, err) < 0) return -1;
+    if (!r->psync.eof_mark) counter_set(&r->counters->snapshot_bytes_total, r->psync.rdb_bytes);
+    return 0;
+}
+
+static int choose_spool(struct run *r, struct err *err)
+{
+    const char *dir = r->cfg->spool_dir;
+    if (!dir) dir = getenv("TMPDIR");
+    if (!dir || !*dir) dir = "/tmp";
+    snprintf(r->spool_dir, sizeof(r->spool_dir), "%s", dir);
+    r->spool_max = r->cfg->spool_max_bytes;
+    if (r->spool_max) return 0;
+    uint64_t free_bytes;
+    if (file_free_space(r->spool_dir, &free_bytes, err) < 0)
+        return err_wrap(err, "spool directory");
+    r->spool_max = free_bytes / SPOOL_SHARE;
+    return 0;
+}
+
+static int build(struct run *r, struct err *err)
+{
+    struct pipeline_config cfg = {.task = r->cfg,
+                                  .counters = r->counters,
+                                  .stop = r->stop,
+                                  .spool_dir = r->spool_dir,
+                                  .spool_max_bytes = r->spool_max,
+                                  .ack = !r->psync.plain_sync,
+                                  .offset = r->psync.offset};
+    if (client_take_conn(r->target, &cfg.target, err) < 0) return -1;
+    r->target = NULL;
+    cfg.source = r->psync.conn;
+    r->psync.conn = NULL;
+    r->has_pipeline = true; /* from here on it owns the connections */
+    if (client_take_conn(r->probe, &cfg.probe, err) < 0) {
+        conn_close(cfg.source);
+        conn_close(cfg.target);
+        r->has_pipeline = false;
+        return -1;
+    }
+    r->probe = NULL;
+    return pipeline_init(&r->pl, &cfg, err);
+}
+
+/* Behind the RDB: the announced end, by length or by the 40 bytes of the header. */
+static int snapshot_end(struct run *r, struct err *err)
+{
+    struct reader *in = &r->pl.r;
+    if (!r->psync.eof_mark) {
+        if (reader_pos(in) == r->psync.rdb_bytes) return 0;
+        return err_set(err, ERR_PROTO, "snapshot: %llu bytes announced, but it ends at %llu",
+                       (unsigned long long)r->psync.rdb_bytes, (unsigned long long)reader_pos(in));
+    }
+    if (reader_need(in, PSYNC_MARK_BYTES, err) < 0) return err_wrap(err, "snapshot");
+    if (memcmp(in->p, r->psync.mark, PSYNC_MARK_BYTES) != 0)
+        return err_set(err, ERR_PROTO, "snapshot: its end mark is missing");
+    in->p += PSYNC_MARK_BYTES;
+    reader_release(in);
+    return 0;
+}
+
+static int snapshot(struct run *r, struct err *err)
+{
+    phase(r, PHASE_SNAPSHOT);
+    counter_set(&r->counters->snapshot_started_ms, (uint64_t)clock_mono_ms());
+    struct load_config cfg = {.pl = &r->pl,
+                              .target = &r->target_facts,
+                              .store_dir = r->spool_dir,
+                              .store_max_bytes = r->spool_max};
+    r->has_load = true;
+    if (load_init(&r->load, &cfg, err) < 0) return -1;
+    if (load_run(&r->load, err) < 0 || snapshot_end(r, err) < 0) return -1;
+    counter_set(&r->counters->snapshot_done_ms, (uint64_t)clock_mono_ms());
+    char keys[32];
+    log_info("snapshot loaded: %s keys",
+             num_human_count(keys, sizeof(keys), counter_get(&r->counters->keys_written)));
+    return 0;
+}
+
+/* --- the stream --- */
+
+static int follow(struct run *r, struct err *err)
+{
+    struct replay_config cfg = {.pl = &r->pl,
+                                .source = &r->source_facts,
+                                .target = &r->target_facts,
+                                .store_dir = r->spool_dir,
+                                .store_max_bytes = r->spool_max,
+                                .db = r->load.stream_db};
+    r->has_replay = true;
+    pipeline_begin_stream(&r->pl);
+    if (replay_init(&r->replay, &cfg, err) < 0) return -1;
+    return replay_run(&r->replay, err);
+}
+
+/* Stopped while loading: what is in flight is finished, so that nothing is half written. */
+static int stopped_in_load(struct run *r, struct err *err)
+{
+    struct err last;
+    if (lane_drain(&r->pl.lane, &last) < 0) *err = last;
+    return -1;
+}
+
+static int move(struct run *r, struct err *err)
+{
+    if (meet(r, err) < 0 || check(r, err) < 0 || attach(r, err) < 0 || choose_spool(r, err) < 0 ||
+        build(r, err) < 0)
+        return -1;
+    if (snapshot(r, err) < 0) return err->code == ERR_STOPPED ? stopped_in_load(r, err) : -1;
+    if (r->cfg->type == TASK_FULL) return 0;
+    return follow(r, err);
+}
+
+static void tear_down(struct run *r)
+{
+    if (r->has_replay) replay_release(&r->replay);
+    if (r->has_load) load_release(&r->load);
+    if (r->has_pipeline) pipeline_release(&r->pl);
+    client_close(r->source);
+    client_close(r->target);
+    client_close(r->probe);
+    psync_release(&r->psync);
+    facts_release(&r->source_facts);
+    facts_release(&r->target_facts);
+}
+
+int task_run(const struct task_config *cfg, struct counters *counters, struct task_facts *facts,
+             const volatile bool *stop, struct err *err)
+{
+    struct run *r = calloc(1, sizeof(*r));
+    if (!r) return err_set(err, ERR_NOMEM, "out of memory");
+    r->cfg = cfg;
+    r->counters = counters;
+    r->facts = facts;
+    r->stop = stop;
+    counter_set(&counters->started_wall_ms, (uint64_t)clock_wall_ms());
+    int rc = move(r, err);
+    uint64_t refused = r->has_pipeline ? r->pl.refusals.count : 0;
+    if (rc == 0) phase(r, PHASE_DONE);
+    tear_down(r);
+    free(r);
+    if (refused && (rc == 0 || err->code == ERR_STOPPED))
+        return err_set(err, ERR_UNRESOLVED,
+                       "%llu writes were refused by the target and are not there; each is named "
+                       "in the log",
+                       (unsigned long long)refused);
+    return rc;
+}

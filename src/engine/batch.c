@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A batch: commands that reach the target in order, all or none.
+#include "engine/batch.h"
+
+#include "base/num.h"
+#include "wire/cmd.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+static const char multi[] = "*1\r\n$5\r\nMULTI\r\n";
+static const char exec[] = "*1\r\n$4\r\nEXEC\r\n";
+#define MULTI_BYTES    (sizeof(multi) - 1)
+#define NAME_MAX_BYTES 96
+
+void batch_init(struct batch *b, const char *store_dir, uint64_t max_bytes)
+{
+    *b = (struct batch){.db = -1};
+    store_init(&b->st, BATCH_MEM_BYTES, max_bytes, store_dir);
+    buf_init(&b->scratch, 64u << 20);
+}
+
+void batch_release(struct batch *b)
+{
+    store_release(&b->st);
+    buf_release(&b->scratch);
+}
+
+int batch_begin(struct batch *b, int64_t db, struct err *err)
+{
+    store_clear(&b->st);
+    b->n = b->end_offset = b->data_cmds = 0;
+    b->received_ms = 0;
+    b->in_flight = false;
+    b->db = db;
+    return store_add(&b->st, multi, MULTI_BYTES, err);
+}
+
+int batch_part(struct batch *b, const void *p, size_t n, struct err *err)
+{
+    return store_add(&b->st, p, n, err);
+}
+
+int batch_raw(struct batch *b, struct span cmd, struct err *err)
+{
+    b->n++;
+    return store_add(&b->st, cmd.p, cmd.n, err);
+}
+
+int batch_args(struct batch *b, size_t argc, const struct span *argv, struct err *err)
+{
+    buf_clear(&b->scratch);
+    if (resp_put_cmd(&b->scratch, argc, argv, err) < 0) return -1;
+    return batch_raw(b, buf_span(&b->scratch), err);
+}
+
+int batch_strs(struct batch *b, struct err *err, ...)
+{
+    struct span argv[16];
+    size_t argc = 0;
+    va_list ap;
+    va_start(ap, err);
+    for (const char *s; argc < 16 && (s = va_arg(ap, const char *)) != NULL;)
+        argv[argc++] = span_str(s);
+    va_end(ap);
+    return batch_args(b, argc, argv, err);
+}
+
+int batch_select(struct batch *b, int64_t db, struct err *err)
+{
+    if (b->db == db) return 0;
+    char num[24];
+    snprintf(num, sizeof(num), "%lld", (long long)db);
+    b->db = db;
+    return batch_strs(b, err, "SELECT", num, NULL);
+}
+
+int batch_send(struct batch *b, struct lane *l, struct err *err)
+{
+    b->in_flight = true;
+    if (b->n == 1) {
+        struct lane_part one = {.store = &b->st, .from = MULTI_BYTES};
+        return lane_call_begin(l, &one, 1, 1, err);
+    }
+    struct lane_part all[] = {{.store = &b->st}, {.mem = span_of(exec, sizeof(exec) - 1)}};
+    return lane_call_begin(l, all, 2, b->n + 2, err);
+}
+
+/* --- naming what was refused: walk the bytes that were sent --- */
+
+/* Read "<type><number>\r\n" at *at. */
+static int walk_number(const struct store *st, uint64_t *at, char type, uint64_t *ret,
+                       struct err *err)
+{
+    char line[32];
+    ssize_t n = store_read(st, *at, line, sizeof(line), err);
+    if (n < 0) return -1;
+    const char *end = memchr(line, '\r', (size_t)n);
+    if (!end || line[0] != type || !num_get_u64(span_of(line + 1, (size_t)(end - line - 1)), ret))
+        return err_set(err, ERR_INTERNAL, "a batch does not read back");
+    *at += (uint64_t)(end - line) + 2;
+    return 0;
+}
+
+struct walked {
+    uint64_t from, to; /* where the command lies in the store */
+    char name[NAME_MAX_BYTES];
+    uint8_t key[NAME_MAX_BYTES];
+    size_t key_n;
+    char arg1[24];
+};
+
+static ssize_t walk_text(const struct store *st, uint64_t at, uint64_t n, void *out, size_t size,
+                         struct err *err)
+{
+    return store_read(st, at, out, n < size ? (size_t)n : size, err);
+}
+
+static int walk_arg(const struct store *st, struct walked *w, uint64_t i, uint64_t key_index,
+                    struct err *err)
+{
+    uint64_t n;
+    if (walk_number(st, &w->to, '$', &n, err) < 0) return -1;
+    ssize_t got = 0;
+    if (i == 0) {
+        got = walk_text(st, w->to, n, w->name, sizeof(w->name) - 1, err);
+        if (got >= 0) w->name[got] = 0;
+    } else if (i == key_index) {
+        got = walk_text(st, w->to, n, w->key, sizeof(w->key), err);
+        w->key_n = got < 0 ? 0 : (size_t)got;
+    }
+    if (i == 1 && got >= 0) {
+        got = walk_text(st, w->to, n, w->arg1, sizeof(w->arg1) - 1, err);
+        if (got >= 0) w->arg1[got] = 0;
+    }
+    w->to += n + 2;
+    return got < 0 ? -1 : 0;
+}
+
+/* The command that starts at w->to. */
+static int walk_next(const struct store *st, struct walked *w, struct err *err)
+{
+    uint64_t argc, key_index = 0;
+    w->from = w->to;
+    w->key_n = 0;
+    w->name[0] = w->arg1[0] = 0;
+    if (walk_number(st, &w->to, '*', &argc, err) < 0) return -1;
+    for (uint64_t i = 0; i < argc; i++) {
+        if (walk_arg(st, w, i, key_index, err) < 0) return -1;
+        if (i == 0) {
+            const struct cmd_info *c = cmd_find(span_str(w->name));
+            key_index = c && c->first_key > 0 ? (uint64_t)c->first_key : 1;
+        }
+    }
+    return 0;
+}
+
+/* --- what came back --- */
+
+enum verdict { APPLIED, AGAIN, WITHOUT_REFUSED };
+
+struct answer {
+    enum verdict verdict;
+    char why[RESP_ERROR_MAX];
+    uint64_t left_out; /* queue errors reported; these commands are dropped before sending again */
+};
+
+static int is_refused(const struct lane *l, uint64_t index, bool multi_sent, const char **ret_line,
+                      uint64_t *left)
+{
+    struct lane_error e;
+    const char *line;
+    int found = 0;
+    for (size_t i = 0; (line = lane_outcome_error(&l->outcome, i, &e)) != NULL; i++) {
+        uint64_t at = e.nested >= 0 ? (uint64_t)e.nested : e.reply - (multi_sent ? 1 : 0);
+        bool about_exec = multi_sent && e.nested < 0 && e.reply + 1 == l->outcome.due;
+        if (about_exec || at != index) continue;
+        *ret_line = line;
+        found = 1;
+        (*left)--;
+    }
+    return found;
+}
+
+/* Report every command that was refused, by name. With `keep`, the others are copied there. */
+static int report_refused(struct batch *b, struct lane *l, struct store *keep, uint64_t *ret_kept,
+                          struct err *err)
+{
+    int64_t db = l->db;
+    uint64_t left = l->outcome.n_errors;
+    struct walked w = {.to = MULTI_BYTES};
+    for (uint64_t i = 0; i < b->n; i++) {
+        if (walk_next(&b->st, &w, err) < 0) return -1;
+        const char *line = NULL;
+        bool select = strcasecmp(w.name, "SELECT") == 0;
+        int64_t to_db = db;
+        if (select && !num_get_i64(span_str(w.arg1), &to_db)) to_db = db;
+        if (left && is_refused(l, i, b->n > 1, &line, &left)) {
+            if (select) /* what follows would run in another database: never go on */
+                return err_set(err, ERR_TARGET, "target: database %s: %s", w.arg1, line);
+            if (refusals_report(l->refusals, db, span_of(w.key, w.key_n), w.name, line, err) < 0)
+                return -1;
+            continue;
+        }
+        db = to_db;
+        if (!keep) continue;
+        uint8_t tmp[4096];
+        for (uint64_t at = w.from; at < w.to;) {
+            size_t want = w.to - at < sizeof(tmp) ? (size_t)(w.to - at) : sizeof(tmp);
+            ssize_t n = store_read(&b->st, at, tmp, want, err);
+            if (n <= 0 || store_add(keep, tmp, (size_t)n, err) < 0) return -1;
+            at += (uint64_t)n;
+        }
+        (*ret_kept)++;
+    }
+    return 0;
+}
+
+/* Some commands were refused while queueing, so nothing was applied: report them, keep the rest. */
+static int drop_refused(struct batch *b, struct lane *l, struct err *err)
+{
+    struct store keep;
+    uint64_t kept = 0;
+    store_init(&keep, BATCH_MEM_BYTES, b->st.max_bytes, b->st.dir);
+    if (store_add(&keep, multi, MULTI_BYTES, err) < 0 ||
+        report_refused(b, l, &keep, &kept, err) < 0) {
+        store_release(&keep);
+        return -1;
+    }
+    store_release(&b->st);
+    b->st = keep;
+    b->n = kept;
+    return 0;
+}
+
+/* A passing fault among the errors? Then its words. */
+static const char *transient_line(const struct lane_outcome *o)
+{
+    struct lane_error e;
+    const char *line;
+    for (size_t i = 0; (line = lane_outcome_error(o, i, &e)) != NULL; i++)
+        if (e.nested < 0 && refusal_classify(line) == REFUSAL_TRANSIENT) return line;
+    return NULL;
+}
+
+static int judge_single(struct batch *b, struct lane *l, struct answer *a, struct err *err)
+{
+    const struct resp_reply *last = &l->outcome.last;
+    a->verdict = APPLIED;
+    if (last->type != '-') return 0;
+    if (refusal_classify(last->line) == REFUSAL_TRANSIENT) {
+        a->verdict = AGAIN;
+        snprintf(a->why, sizeof(a->why), "%s", last->line);
+        return 0;
+    }
+    return report_refused(b, l, NULL, NULL, err);
+}
+
+static int judge(struct batch *b, struct lane *l, struct answer *a, struct err *err)
+{
+    const struct lane_outcome *o = &l->outcome;
+    if (b->n == 1) return judge_single(b, l, a, err);
+    a->verdict = APPLIED;
+    if (o->last.type == '*' && !o->last.is_null)
+        return o->n_errors ? report_refused(b, l, NULL, NULL, err) : 0;
+    struct lane_error first;
+    const char *line = lane_outcome_error(o, 0, &first);
+    if (line && first.reply == 0 && first.nested < 0)
+        return err_set(err, ERR_TARGET,
+                       "target: MULTI was refused (%s), what came after it may have been applied "
+                       "one by one; compare both sides and start again",
+                       line);
+    const char *why = transient_line(o);
+    if (why) {
+        a->verdict = AGAIN;
+        snprintf(a->why, sizeof(a->why), "%s", why);
+        return 0;
+    }
+    if (o->n_errors < 2)
+        return err_set(err, ERR_TARGET, "target: transaction was not applied: %s",
+                       o->last.type == '-' ? o->last.line : "EXEC gave nothing");
+    a->verdict = WITHOUT_REFUSED;
+    return drop_refused(b, l, err);
+}
+
+int batch_finish(struct batch *b, struct lane *l, struct err *err)
+{
+    while (b->in_flight) {
+        struct answer a = {0};
+        if (lane_call_wait(l, err) < 0 || judge(b, l, &a, err) < 0) return -1;
+        if (a.verdict == AGAIN) {
+            counter_add(&l->counters->retries, b->data_cmds ? b->data_cmds : 1);
+            if (lane_pause(l, a.why, err) < 0) return -1;
+        }
+        if (a.verdict == APPLIED || b->n == 0) {
+            b->in_flight = false;
+        } else if (batch_send(b, l, err) < 0) {
+            return -1;
+        }
+    }
+    lane_recovered(l);
+    l->db = b->db;
+    return 0;
+}

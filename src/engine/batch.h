@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A batch: commands that reach the target in order, all or none.
+//
+//   build: batch_begin ── batch_raw / batch_args / batch_part ... ──▶ batch_send ──▶ batch_finish
+//                                                                        ▲               │
+//                                        next batch is built meanwhile ──┘   passing fault: again
+//
+// More than one command go as MULTI ... EXEC, so that a passing fault (OOM, READONLY ...) refuses
+// all of them and the same bytes can be sent again, in order. One batch is in flight at a time.
+// Bytes are kept until answered: up to 1 MB in memory, more in a file, so a transaction or value of
+// any size fits. (Exactly-once will add the checkpoint as the batch's last command.)
+#ifndef KEYHAUL_ENGINE_BATCH_H
+#define KEYHAUL_ENGINE_BATCH_H
+
+#include "engine/lane.h"
+
+#define BATCH_MEM_BYTES   (1u << 20)
+#define BATCH_CLOSE_BYTES (128u << 10) /* full enough to be sent */
+#define BATCH_CLOSE_CMDS  2048
+
+struct batch {
+    struct store st;    /* room for MULTI, then the commands */
+    struct buf scratch; /* one small command while it is put together */
+    uint64_t n;         /* commands */
+    int64_t db;         /* selected after its last command; -1 unknown */
+    /* What it stands for, kept for the caller. */
+    uint64_t end_offset; /* replication offset behind its last command */
+    uint64_t data_cmds;  /* commands of the source in it */
+    int64_t received_ms; /* unix ms: when its first command was received; 0 none */
+    bool in_flight;
+};
+
+void batch_init(struct batch *b, const char *store_dir, uint64_t max_bytes);
+void batch_release(struct batch *b);
+KH_MUST int batch_begin(struct batch *b, int64_t db, struct err *err); /* empty, database db */
+
+static inline uint64_t batch_bytes(const struct batch *b)
+{
+    return store_size(&b->st);
+}
+static inline bool batch_full(const struct batch *b)
+{
+    return store_size(&b->st) >= BATCH_CLOSE_BYTES || b->n >= BATCH_CLOSE_CMDS;
+}
+
+/* SELECT, when another database is selected. */
+KH_MUST int batch_select(struct batch *b, int64_t db, struct err *err);
+/* One whole command as it came. */
+KH_MUST int batch_raw(struct batch *b, struct span cmd, struct err *err);
+KH_MUST int batch_args(struct batch *b, size_t argc, const struct span *argv, struct err *err);
+KH_MUST int batch_strs(struct batch *b, struct err *err, ...) __attribute__((sentinel));
+/* A command in pieces: its bytes, then batch_count(b) once. */
+KH_MUST int batch_part(struct batch *b, const void *p, size_t n, struct err *err);
+static inline void batch_count(struct batch *b)
+{
+    b->n++;
+}
+
+/* Send; the lane must be idle. The database the lane has selected must be the batch's first. */
+KH_MUST int batch_send(struct batch *b, struct lane *l, struct err *err);
+/* Wait until the batch has been applied; passing faults are waited out and it is sent again;
+ * refused commands are reported by name: 0 when the policy says go on without them. Then it is
+ * empty. */
+KH_MUST int batch_finish(struct batch *b, struct lane *l, struct err *err);
+
+#endif

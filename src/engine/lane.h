@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A lane: one connection to one target node, everything that goes out on it, every reply that
+// comes back. Two ways to send, never both at once:
+//
+//  items   small independent writes (keys of the snapshot) through a ring of 1 MB, a sliding window
+//          of requests in flight. Their bytes stay in the ring until answered, so that one met by a
+//          passing fault (OOM, LOADING ...) is sent again; order between items does not matter.
+//  call    one ordered request, whole: big values in place (not copied), batches of the stream.
+//          The window is empty before and after; begin/finish lets the caller build the next one
+//          meanwhile.
+//
+//      begin: IDLE ──reserve/commit──▶ ITEMS ──drain──▶ IDLE ──call_begin──▶ CALL ──finish──▶ IDLE
+//
+// Full window: the lane's `step` is run, which drains the source, polls, pumps; no queue grows.
+// One owner thread.
+#ifndef KEYHAUL_ENGINE_LANE_H
+#define KEYHAUL_ENGINE_LANE_H
+
+#include "engine/refuse.h"
+#include "io/conn.h"
+#include "io/ring.h"
+#include "io/store.h"
+#include "wire/resp.h"
+
+#define LANE_ITEM_MAX   (256u << 10) /* largest item, bytes; larger ones are calls */
+#define LANE_PARTS_MAX  6
+#define LANE_ERRORS_MAX (256u << 10) /* error texts of one call kept, bytes */
+
+enum lane_kind { LANE_KEY, LANE_FUNCTION };
+
+struct lane_item {
+    uint32_t n;             /* bytes in the ring */
+    uint32_t key_at, key_n; /* the key, from the item's first byte: for naming it */
+    uint32_t source_db, db; /* database of the source, of the target */
+    enum lane_kind kind;
+};
+
+/* What a call sends: memory that stays as it is until the call has finished, or a store. */
+struct lane_part {
+    struct span mem;
+    const struct store *store; /* when set: its bytes from `from` on, instead of mem */
+    uint64_t from;
+};
+
+/* What came back from a call. Replies are counted from 0. */
+struct lane_outcome {
+    uint64_t due, seen;
+    struct resp_reply last; /* the last reply */
+    uint64_t n_errors;      /* top-level error replies, and errors inside the last array */
+    struct buf errors;      /* records: struct lane_error, text, NUL */
+};
+struct lane_error {
+    uint64_t reply; /* which reply */
+    int64_t nested; /* element of the array it was met in; -1: the reply itself */
+    size_t text_n;
+};
+/* The i-th error kept, NULL beyond (n_errors may be larger than what is kept). */
+const char *lane_outcome_error(const struct lane_outcome *o, size_t i, struct lane_error *ret);
+
+struct lane {
+    struct conn *conn; /* owned */
+    struct ring out;
+    uint64_t sent; /* ring position written to the socket */
+    struct lane_item *items;
+    uint32_t item_head, item_tail; /* ring of LANE_ITEMS */
+    uint8_t *in;                   /* replies as read */
+    struct resp_scan scan;
+    int64_t db;       /* selected once everything emitted has run; -1 unknown */
+    struct buf retry; /* items to send again: struct lane_item, bytes */
+    uint32_t n_retry;
+    char retry_why[RESP_ERROR_MAX];
+    int64_t retry_since_ms, retry_pause_ms, retry_limit_ms;
+
+    bool calling;
+    struct lane_part parts[LANE_PARTS_MAX];
+    unsigned n_parts, part;
+    uint64_t part_at;
+    struct buf chunk; /* bytes of a store on their way out */
+    size_t chunk_at;
+    struct lane_outcome outcome;
+
+    bool keep_existing; /* BUSYKEY or a nil SET NX: skip (policy skip), else stop (policy fail) */
+    struct refusals *refusals;
+    struct counters *counters;
+    const volatile bool *stop; /* ends the waiting for passing faults */
+    int64_t heard_ms; /* monotonic ms of the last byte from the target, or of the last send */
+    int64_t io_timeout_ms;
+
+    /* Drain the source, pump this lane, wait for whatever comes first (at most max_wait_ms). */
+    int (*step)(void *ctx, int max_wait_ms, struct err *err);
+    void *step_ctx;
+};
+
+struct lane_config {
+    struct conn *conn; /* taken over, also on failure */
+    struct refusals *refusals;
+    struct counters *counters;
+    const volatile bool *stop;
+    int64_t retry_limit_ms;
+    int io_timeout_ms;
+    bool keep_existing;
+    int (*step)(void *ctx, int max_wait_ms, struct err *err);
+    void *step_ctx;
+};
+
+KH_MUST int lane_init(struct lane *l, const struct lane_config *cfg, struct err *err);
+void lane_release(struct lane *l);
+
+/* --- called by the poll step --- */
+short lane_poll_events(const struct lane *l);
+/* Send what can be sent and, when `readable`, take replies. Returns 1 when something moved. */
+KH_MUST int lane_pump(struct lane *l, bool readable, struct err *err);
+/* Something is unanswered. */
+bool lane_busy(const struct lane *l);
+
+/* --- items --- */
+/* Room for an item of n (<= LANE_ITEM_MAX) bytes; write there, then commit exactly what was
+ * written (<= n). Selects database `db` first when another one is selected. */
+KH_MUST int lane_reserve(struct lane *l, int64_t db, size_t n, uint8_t **ret, struct err *err);
+KH_MUST int lane_commit(struct lane *l, const struct lane_item *item, struct err *err);
+/* Wait until all items are answered, passing faults included. */
+KH_MUST int lane_drain(struct lane *l, struct err *err);
+
+/* --- calls --- */
+/* Have database db selected; drains first when another one is. */
+KH_MUST int lane_select(struct lane *l, int64_t db, struct err *err);
+/* Begin to send `parts` as `replies` requests. The lane must be idle. */
+KH_MUST int lane_call_begin(struct lane *l, const struct lane_part *parts, unsigned n_parts,
+                            uint64_t replies, struct err *err);
+/* Wait for all replies; l->outcome tells. No retries: the caller decides. */
+KH_MUST int lane_call_wait(struct lane *l, struct err *err);
+/* One request, drained before, passing faults waited out; l->outcome.last is its reply. */
+KH_MUST int lane_call(struct lane *l, const struct lane_part *parts, unsigned n_parts,
+                      struct err *err);
+/* Same from C strings, in database db (-1: whichever). */
+KH_MUST int lane_call_strs(struct lane *l, int64_t db, size_t argc, const struct span *argv,
+                           struct err *err);
+
+/* Wait out a passing fault whose words are `why`: logs it once, pauses with back-off, gives up with
+ * ERR_BUSY after the task's retry time. lane_recovered() when a write has gone through again. */
+KH_MUST int lane_pause(struct lane *l, const char *why, struct err *err);
+void lane_recovered(struct lane *l);
+
+#endif

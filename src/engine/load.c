@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The load: a snapshot, record by record, into the target.
+#include "engine/load.h"
+
+#include "base/crc64.h"
+#include "base/log.h"
+#include "engine/emit.h"
+
+#include <stdio.h>
+
+int load_init(struct load *ld, const struct load_config *cfg, struct err *err)
+{
+    const struct task_config *task = cfg->pl->cfg;
+    *ld = (struct load){.pl = cfg->pl,
+                        .target = cfg->target,
+                        .select = &task->select,
+                        .on_conflict = task->on_conflict,
+                        .discard = task->type == TASK_INCREMENTAL,
+                        .set_pxat = facts_has(cfg->target, FACTS_SET_PXAT),
+                        .unlink = facts_has(cfg->target, FACTS_UNLINK),
+                        .field_ttl = facts_has(cfg->target, FACTS_HASH_FIELD_TTL)};
+    facts_name(ld->target_name, sizeof(ld->target_name), cfg->target);
+    ld->to_db = ld->discard ? -1 : db_select_target(ld->select, 0);
+    buf_init(&ld->scratch, LOAD_INPLACE_MAX + 64);
+    buf_init(&ld->args, 2 * LOAD_ELEM_MAX + (2u << 20));
+    buf_init(&ld->tail, 2 * LOAD_ELEM_MAX + (2u << 20));
+    for (int i = 0; i < 2; i++)
+        batch_init(&ld->batch[i], cfg->store_dir, cfg->store_max_bytes);
+    store_init(&ld->whole, BATCH_MEM_BYTES, cfg->store_max_bytes, cfg->store_dir);
+    return rdb_elems_new(&ld->elems, LOAD_ELEM_MAX, err);
+}
+
+void load_release(struct load *ld)
+{
+    rdb_release(&ld->rdb);
+    rdb_elems_free(ld->elems);
+    buf_release(&ld->scratch);
+    buf_release(&ld->args);
+    buf_release(&ld->tail);
+    for (int i = 0; i < 2; i++)
+        batch_release(&ld->batch[i]);
+    store_release(&ld->whole);
+}
+
+static bool replacing(const struct load *ld)
+{
+    return ld->on_conflict == TASK_CONFLICT_OVERWRITE;
+}
+
+static bool hinted(const struct rdb_rec *rec)
+{
+    return rec->idle_s >= 0 || rec->freq >= 0;
+}
+
+/* Deadlines of zero and before mean "long past" in a file, but "none" or "wrong" in a command. */
+static int64_t deadline(const struct rdb_rec *rec)
+{
+    return rec->expire_ms > 0 ? rec->expire_ms : 1;
+}
+
+/* --- RESTORE --- */
+
+void load_frame_head(const struct load *ld, const struct rdb_rec *rec, uint64_t value_n,
+                     struct load_frame *f)
+{
+    bool expires = rec->expire_ms != -1;
+    unsigned argc = 4u + replacing(ld) + expires + (rec->idle_s >= 0 ? 2 : 0) +
+                    (rec->idle_s < 0 && rec->freq >= 0 ? 2 : 0);
+    uint8_t *out = emit_head(f->head, '*', argc);
+    out = emit_str(out, "RESTORE");
+    out = emit_arg(out, rec->a.p, rec->a.n);
+    out = emit_num(out, expires ? deadline(rec) : 0);
+    out = emit_head(out, '$', 1 + value_n + 10);
+    *out++ = rdb_type_byte(rec->type);
+    f->head_n = (size_t)(out - f->head);
+}
+
+void load_frame_tail(const struct load *ld, const struct rdb_rec *rec, uint64_t crc,
+                     struct load_frame *f)
+{
+    /* Version 6 is taken by every server; only the type has to be known. Valkey's own types are
+     * told from Redis's of the same number by a version of 80. */
+    uint8_t version[2] = {rec->type >= 256 ? 80 : 6, 0};
+    crc = crc64(crc, version, 2);
+    uint8_t *out = f->tail;
+    *out++ = version[0];
+    *out++ = version[1];
+    for (int i = 0; i < 8; i++)
+        *out++ = (uint8_t)(crc >> (8 * i));
+    out = emit_crlf(out);
+    if (replacing(ld)) out = emit_str(out, "REPLACE");
+    if (rec->expire_ms != -1) out = emit_str(out, "ABSTTL");
+    if (rec->idle_s >= 0) {
+        out = emit_str(out, "IDLETIME");
+        out = emit_num(out, rec->idle_s);
+    } else if (rec->freq >= 0) {
+        out = emit_str(out, "FREQ");
+        out = emit_num(out, rec->freq);
+    }
+    f->tail_n = (size_t)(out - f->tail);
+}
+
+static int commit(struct load *ld, const struct rdb_rec *rec, const uint8_t *start,
+                  const uint8_t *end, const uint8_t *key, struct err *err)
+{
+    struct lane_item item = {.n = (uint32_t)(end - start),
+                             .key_at = (uint32_t)(key - start),
+                             .key_n = (uint32_t)rec->a.n,
+                             .source_db = (uint32_t)ld->db,
+                             .db = (uint32_t)ld->to_db,
+                             .kind = LANE_KEY};
+    return lane_commit(&ld->pl->lane, &item, err);
+}
+
+static int restore_small(struct load *ld, const struct rdb_rec *rec, struct span value,
+                         struct err *err)
+{
+    uint8_t *start;
+    size_t most = LOAD_FRAME_MAX + rec->a.n + value.n + sizeof(((struct load_frame *)0)->tail);
+    if (lane_reserve(&ld->pl->lane, ld->to_db, most, &start, err) < 0) return -1;
+    struct load_frame f = {.head = start};
+    load_frame_head(ld, rec, value.n, &f);
+    uint8_t *payload = start + f.head_n - 1; /* from the type byte on */
+    memcpy(payload + 1, value.p, value.n);
+    load_frame_tail(ld, rec, crc64(0, payload, 1 + value.n), &f);
+    memcpy(payload + 1 + value.n, f.tail, f.tail_n);
+    char digits[NUM_INT64_CHARS];
+    /* "*n\r\n" "$7\r\nRESTORE\r\n" "$len\r\n" key; RESTORE never has more than nine arguments. */
+    const uint8_t *key = start + 4 + 13 + 1 + num_put_u64(digits, rec->a.n) + 2;
+    return commit(ld, rec, start, payload + 1 + value.n + f.tail_n, key, err);
+}
+
+/* Larger than the lane's items: sent from where it lies. */
+static int restore_in_place(struct load *ld, const struct rdb_rec *rec, struct span value,
+                            struct err *err)
+{
+    buf_clear(&ld->args);
+    if (buf_reserve(&ld->args, LOAD_FRAME_MAX + rec->a.n, err) < 0) return -1;
+    struct load_frame f = {.head = ld->args.p};
+    load_frame_head(ld, rec, value.n, &f);
+    uint8_t type = rdb_type_byte(rec->type);
+    load_frame_tail(ld, rec, crc64(crc64(0, &type, 1), value.p, value.n), &f);
+    struct lane_part parts[] = {
+        {.mem = span_of(f.head, f.head_n)}, {.mem = value}, {.mem = span_of(f.tail, f.tail_n)}};
+    struct lane *lane = &ld->pl->lane;
+    if (lane_select(lane, ld->to_db, err) < 0 || lane_call(lane, parts, 3, err) < 0) return -1;
+    return load_call_reply(ld, rec, value.n, err);
+}
+
+/* --- strings --- */
+
+/* SET's arguments after the value. */
+static uint8_t *put_set_tail(const struct load *ld, const struct rdb_rec *rec, uint8_t *out)
+{
+    if (!replacing(ld)) out = emit_str(out, "NX");
+    if (rec->expire_ms == -1) return out;
+    out = emit_str(out, "PXAT");
+    return emit_num(out, deadline(rec));
+}
+
+static unsigned set_argc(const struct load *ld, const struct rdb_rec *rec)
+{
+    return 3u + !replacing(ld) + (rec->expire_ms != -1 ? 2 : 0);
+}
+
+static int set_small(struct load *ld, const struct rdb_rec *rec, const struct rdb_str *s,
+                     struct err *err)
+{
+    uint8_t *start;
+    if (lane_reserve(&ld->pl->lane, ld->to_db, 160 + rec->a.n + s->n, &start, err) < 0) return -1;
+    uint8_t *out = emit_head(start, '*', set_argc(ld, rec));
+    memcpy(out, "$3\r\nSET\r\n", 9);
+    out = emit_head(out + 9, '$', rec->a.n);
+    uint8_t *key = out;
+    memcpy(out, rec->a.p, rec->a.n);
+    out = emit_crlf(out + rec->a.n);
+    out = emit_head(out, '$', s->n);
+    if (rdb_str_decode(&ld->pl->r, s, out, err) < 0) return -1;
+    out = put_set_tail(ld, rec, emit_crlf(out + s->n));
+    return commit(ld, rec, start, out, key, err);
+}
+
+static int set_in_place(struct load *ld, const struct rdb_rec *rec, const struct rdb_str *s,
+                        struct err *err)
+{
+    struct span value;
+    buf_clear(&ld->scratch);
+    buf_clear(&ld->args);
+    if (rdb_str_body(&ld->pl->r, s, &ld->scratch, LOAD_INPLACE_MAX, &value, err) < 0) return -1;
+    if (buf_reserve(&ld->args, 160 + rec->a.n, err) < 0) return -1;
+    uint8_t *out = emit_head(ld->args.p, '*', set_argc(ld, rec));
+    out = emit_str(out, "SET");
+    out = emit_arg(out, rec->a.p, rec->a.n);
+    out = emit_head(out, '$', value.n);
+    struct span head = span_of(ld->args.p, (size_t)(out - ld->args.p));
+    uint8_t tail[96];
+    uint8_t *end = put_set_tail(ld, rec, emit_crlf(tail));
+    struct lane_part parts[] = {
+        {.mem = head}, {.mem = value}, {.mem = span_of(tail, (size_t)(end - tail))}};
+    struct lane *lane = &ld->pl->lane;
+    if (lane_select(lane, ld->to_db, err) < 0 || lane_call(lane, parts, 3, err) < 0) return -1;
+    return load_call_reply(ld, rec, value.n, err);
+}
+
+static int load_value(struct load *ld, const struct rdb_rec *rec, struct err *err);
+
+static int load_string(struct load *ld, const struct rdb_rec *rec, struct err *err)
+{
+    struct reader *r = &ld->pl->r;
+    if (hinted(rec) || (rec->expire_ms != -1 && !ld->set_pxat)) return load_value(ld, rec, err);
+    struct rdb_str s;
+    if (rdb_str_head(r, &s, err) < 0) return -1;
+    if (rec->a.n + s.n + 256 <= LANE_ITEM_MAX) return set_small(ld, rec, &s, err);
+    /* In place: the stored bytes and, when compressed, the text must both fit. */
+    if (rec->a.n <= LANE_ITEM_MAX && s.n <= LOAD_INPLACE_MAX && s.stored <= LOAD_INPLACE_MAX)
+        return set_in_place(ld, rec, &s, err);
+    return load_long_string(ld, rec, &s, err);
+}
+
+/* --- values --- */
+
+static bool by_elements(enum rdb_type type)
+{
+    enum rdb_kind k = rdb_kind_of(type);
+    return k == RDB_KIND_LIST || k == RDB_KIND_SET || k == RDB_KIND_ZSET || k == RDB_KIND_HASH;
+}
+
+static int unsupported(struct load *ld, const struct rdb_rec *rec, struct err *err)
+{
+    char words[200];
+    snprintf(words, sizeof(words), "%s does not know this kind of value (type %u of the snapshot)",
+             ld->target_name, (unsigned)rdb_type_byte(rec->type));
+    if (rdb_value_skip(&ld->pl->r, rec->type, true, 0, err) < 0) return -1;
+    return refusals_report(&ld->pl->refusals, ld->to_db, rec->a,
+                           rdb_kind_name(rdb_kind_of(rec->type)), words, err);
+}
+
+/* Anything but a plain string: passed through when small and known, else taken apart. */
+static int load_value(struct load *ld, const struct rdb_rec *rec, struct err *err)
+{
+    struct reader *r = &ld->pl->r;
+    bool known = facts_takes_type(ld->target, rec->type);
+    if (known) {
+        size_t held = (size_t)(r->p - r->keep);
+        int rc = rdb_value_skip(r, rec->type, false, LOAD_RESTORE_MAX, err);
+        if (rc < 0) return -1;
+        struct span value = span_of(r->keep + held, (size_t)(r->p - r->keep) - held);
+        if (rc == 0 && value.n + rec->a.n + 512 <= LANE_ITEM_MAX)
+            return restore_small(ld, rec, value, err);
+        if (rc == 0) return restore_in_place(ld, rec, value, err);
+        r->p = r->keep + held;
+    }
+    if (by_elements(rec->type)) return load_chunked(ld, rec, err);
+    if (rec->type == RDB_STRING) { /* too large for one RESTORE: its hint is given up */
+        struct rdb_str s;
+        if (rdb_str_head(r, &s, err) < 0) return -1;
+        return load_long_string(ld, rec, &s, err);
+    }
+    return known ? load_whole(ld, rec, err) : unsupported(ld, rec, err);
+}
+
+static int load_key(struct load *ld, const struct rdb_rec *rec, struct err *err)
+{
+    struct counters *c = ld->pl->counters;
+    counter_add(&c->keys_read, 1);
+    if (ld->to_db < 0) {
+        counter_add(&c->keys_filtered, 1);
+        return rdb_value_skip(&ld->pl->r, rec->type, true, 0, err);
+    }
+    if (KH_UNLIKELY(rec->has_meta) && !ld->told_meta) {
+        ld->told_meta = true;
+        log_warn("the source attaches module metadata to keys; keyhaul moves the keys without it");
+    }
+    return rec->type == RDB_STRING ? load_string(ld, rec, err) : load_value(ld, rec, err);
+}
+
+/* --- records that are not keys --- */
+
+static int load_function(struct load *ld, struct span code, struct err *err)
+{
+    if (!facts_has(ld->target, FACTS_FUNCTIONS))
+        return refusals_report(&ld->pl->refusals, 0, (struct span){0}, "FUNCTION LOAD",
+                               "the target has no functions (before 7.0)", err);
+    struct span argv[4] = {span_str("FUNCTION"), span_str("LOAD")};
+    size_t n = 2;
+    if (replacing(ld)) argv[n++] = span_str("REPLACE");
+    argv[n++] = code;
+    struct lane *lane = &ld->pl->lane;
+    if (lane_call_strs(lane, -1, n, argv, err) < 0) return -1;
+    const struct resp_reply *reply = &lane->outcome.last;
+    if (reply->type != '-') {
+        counter_add(&ld->pl->counters->functions_written, 1);
+        return 0;
+    }
+    if (strstr(reply->line, "already exists") && ld->on_conflict == TASK_CONFLICT_SKIP) {
+        log_warn("target: %s; left as it is (--on-conflict skip)", reply->line);
+        return 0;
+    }
+    if (strstr(reply->line, "already exists"))
+        return err_set(err, ERR_CONFLICT,
+                       "target: function library: %s; choose --on-conflict overwrite or skip, or "
+                       "delete it",
+                       reply->line);
+    return refusals_report(&ld->pl->refusals, 0, (struct span){0}, "FUNCTION LOAD", reply->line,
+                           err);
+}
+
+static int load_script(struct load *ld, struct span body, struct err *err)
+{
+    struct span argv[] = {span_str("SCRIPT"), span_str("LOAD"), body};
+    struct lane *lane = &ld->pl->lane;
+    if (lane_call_strs(lane, -1, 3, argv, err) < 0) return -1;
+    if (lane->outcome.last.type == '-')
+        return refusals_report(&ld->pl->refusals, 0, (struct span){0}, "SCRIPT LOAD",
+                               lane->outcome.last.line, err);
+    counter_add(&ld->pl->counters->functions_written, 1);
+    return 0;
+}
+
+static int load_aux(struct load *ld, const struct rdb_rec *rec, struct err *err)
+{
+    /* Redis 4.0 to 6.2: a body that EVALSHA in the stream may call. */
+    if (span_is(rec->a, "lua") && !ld->discard) return load_script(ld, rec->b, err);
+    /* A source that is itself a replica passes its stream on in the database it was in. */
+    uint64_t db;
+    if (span_is(rec->a, "repl-stream-db") && num_get_u64(rec->b, &db)) ld->stream_db = db;
+    return 0;
+}
+
+static int load_record(struct load *ld, const struct rdb_rec *rec, struct err *err)
+{
+    switch (rec->kind) {
+    case RDB_REC_KEY: return load_key(ld, rec, err);
+    case RDB_REC_SELECTDB:
+        ld->db = rec->n;
+        ld->to_db = ld->discard ? -1 : db_select_target(ld->select, rec->n);
+        return 0;
+    case RDB_REC_RESIZEDB:
+        if (ld->to_db >= 0) counter_add(&ld->pl->counters->snapshot_keys_expected, rec->n);
+        return 0;
+    case RDB_REC_AUX: return load_aux(ld, rec, err);
+    case RDB_REC_FUNCTION: return ld->discard ? 0 : load_function(ld, rec->a, err);
+    case RDB_REC_MODULE_AUX:
+        log_warn("data of module %.*s that belongs to no key is not moved", (int)rec->a.n,
+                 (const char *)rec->a.p);
+        return 0;
+    case RDB_REC_SLOT_INFO: return 0;
+    }
+    return err_set(err, ERR_INTERNAL, "unknown record");
+}
+
+int load_run(struct load *ld, struct err *err)
+{
+    struct pipeline *pl = ld->pl;
+    struct rdb_rec rec;
+    int rc;
+    if (rdb_open(&ld->rdb, &pl->r, err) < 0) return err_wrap(err, "snapshot");
+    while ((rc = rdb_next(&ld->rdb, &rec, err)) == 1) {
+        if (load_record(ld, &rec, err) < 0) return -1;
+        counter_set(&pl->counters->snapshot_bytes_decoded, reader_pos(&pl->r) - ld->start_pos);
+        if (*pl->stop) return err_set(err, ERR_STOPPED, "stopped");
+    }
+    if (rc < 0) return err_wrap(err, "snapshot");
+    reader_release(&pl->r);
+    counter_set(&pl->counters->snapshot_bytes_decoded, reader_pos(&pl->r) - ld->start_pos);
+    return lane_drain(&pl->lane, err);
+}
+
+/* --- shared with load_big.c --- */
+
+void load_key_done(struct load *ld, uint64_t bytes)
+{
+    struct counters *c = ld->pl->counters;
+    unsigned db = counters_db(ld->db);
+    counter_add(&c->keys_written, 1);
+    counter_add(&c->db[db].keys, 1);
+    counter_add(&c->db[db].bytes, bytes);
+}
+
+static int exists_already(struct load *ld, const struct rdb_rec *rec, struct err *err)
+{
+    if (ld->on_conflict == TASK_CONFLICT_SKIP) {
+        counter_add(&ld->pl->counters->keys_skipped, 1);
+        counter_add(&ld->pl->counters->db[counters_db(ld->db)].skipped, 1);
+        return 1;
+    }
+    char name[160];
+    return err_set(err, ERR_CONFLICT,
+                   "key %s of database %lld appeared on the target during the load; nothing was "
+                   "overwritten; choose --on-conflict overwrite or skip, or remove it",
+                   num_quote(name, sizeof(name), rec->a), (long long)ld->to_db);
+}
+
+int load_call_reply(struct load *ld, const struct rdb_rec *rec, uint64_t bytes, struct err *err)
+{
+    const struct resp_reply *reply = &ld->pl->lane.outcome.last;
+    bool exists = reply->is_null;
+    if (reply->type == '-' && refusal_classify(reply->line) == REFUSAL_EXISTS) exists = true;
+    if (exists) return exists_already(ld, rec, err) < 0 ? -1 : 0;
+    if (reply->type == '-')
+        return refusals_report(&ld->pl->refusals, ld->to_db, rec->a, "a key of the snapshot",
+                               reply->line, err);
+    load_key_done(ld, bytes);
+    return 0;
+}
+
+int load_existing(struct load *ld, const struct rdb_rec *rec, struct err *err)
+{
+    if (replacing(ld)) return 0;
+    struct span argv[] = {span_str("EXISTS"), rec->a};
+    struct lane *lane = &ld->pl->lane;
+    if (lane_call_strs(lane, ld->to_db, 2, argv, err) < 0) return -1;
+    const struct resp_reply *reply = &lane->outcome.last;
+    if (reply->type == '-')
+        return err_set(err, ERR_TARGET, "target: EXISTS was refused: %s", reply->line);
+    return reply->integer == 0 ? 0 : exists_already(ld, rec, err);
+}

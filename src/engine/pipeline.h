@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The pipeline: one thread, one source link, its spool, the reader over it, the lane to the target.
+//
+// Load and replay are straight-line code that pulls from `r` and pushes into `lane`. Whenever one
+// of the two has to wait, pipeline_step() runs: it drains the source into the spool (whatever the
+// target does, C4), pumps the lane, acknowledges, asks the source for its offset. Nothing else
+// waits anywhere.
+//
+//          fill() ─ nothing to read ─┐            ┌─ window full ─ lane_reserve(), lane_drain()
+//                                    ▼            ▼
+//                              pipeline_step(): poll source, target, probe
+//
+// At most a few descriptors, so poll(2): see docs/decisions/0002.
+#ifndef KEYHAUL_ENGINE_PIPELINE_H
+#define KEYHAUL_ENGINE_PIPELINE_H
+
+#include "engine/lane.h"
+#include "io/spool.h"
+#include "wire/reader.h"
+
+#define PIPELINE_RING_BYTES (16u << 20)
+
+/* Asks the source for its replication offset on a connection of its own, without ever waiting. */
+struct probe {
+    struct conn *conn; /* owned; NULL: not to be had (lag is then told from what was received) */
+    struct resp_scan scan;
+    struct buf reply;
+    bool asked;
+    int64_t next_ms, every_ms;
+    uint64_t answers; /* so far */
+    uint64_t offset;  /* the last */
+};
+
+struct pipeline {
+    const struct task_config *cfg;
+    struct counters *counters;
+    const volatile bool *stop;
+
+    struct conn *source;   /* owned; NULL once closed */
+    struct err source_err; /* why it closed */
+    int64_t source_heard_ms;
+    struct spool *spool;
+    struct reader r;
+
+    struct refusals refusals;
+    struct lane lane;
+    struct probe probe;
+
+    bool ack; /* send REPLCONF ACK (not after a plain SYNC) */
+    int64_t next_ack_ms, ack_every_ms;
+    struct buf ack_out;
+    size_t ack_at;
+
+    /* Offsets: reader position `stream_pos` is offset `stream_offset`. Before the stream begins all
+     * three stay at the snapshot's offset. */
+    bool streaming;
+    uint64_t stream_pos, stream_offset, applied_offset;
+    int64_t oldest_ms; /* receipt (unix ms) of the oldest change not applied, 0 none */
+    bool silent_end;   /* the source is expected to close after the snapshot */
+
+    /* Called by the reader when it finds nothing to read, before it waits. May be NULL. */
+    int (*on_dry)(void *ctx, struct err *err);
+    void *dry_ctx;
+};
+
+struct pipeline_config {
+    const struct task_config *task;
+    struct counters *counters;
+    const volatile bool *stop;
+    struct conn *source, *target, *probe; /* taken over, also on failure; probe may be NULL */
+    const char *spool_dir;
+    uint64_t spool_max_bytes;
+    bool ack;
+    uint64_t offset; /* of the snapshot */
+};
+
+KH_MUST int pipeline_init(struct pipeline *pl, const struct pipeline_config *cfg, struct err *err);
+void pipeline_release(struct pipeline *pl);
+
+/* Wait for whatever comes first, at most max_wait_ms, and deal with it. ctx is the pipeline. */
+KH_MUST int pipeline_step(void *ctx, int max_wait_ms, struct err *err);
+
+/* The stream begins at the reader's place, with the snapshot's offset. */
+void pipeline_begin_stream(struct pipeline *pl);
+/* Replication offset of the reader's place. */
+uint64_t pipeline_offset(const struct pipeline *pl);
+/* Acknowledge at the next step. */
+void pipeline_ack_now(struct pipeline *pl);
+
+#endif

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What to make of a target's "no".
+#include "engine/refuse.h"
+
+#include "base/log.h"
+#include "base/num.h"
+
+#include <stdio.h>
+
+/* First words of errors that are about the moment, not about the command (formats 4). */
+static const char *const passing[] = {"OOM",     "READONLY", "LOADING",     "MASTERDOWN",
+                                      "BUSY",    "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS",
+                                      "MISCONF", "INPROG",   "UNBLOCKED",   "NOMASTERLINK"};
+
+static bool starts_with_word(const char *line, const char *word)
+{
+    size_t n = strlen(word);
+    return strncmp(line, word, n) == 0 && (line[n] == ' ' || line[n] == 0);
+}
+
+enum refusal refusal_classify(const char *line)
+{
+    if (starts_with_word(line, "BUSYKEY") || strstr(line, "Target key name is busy"))
+        return REFUSAL_EXISTS;
+    if (starts_with_word(line, "EXECABORT")) {
+        const char *because = strstr(line, "because of: ");
+        if (!because) return REFUSAL_HARD;
+        line = because + strlen("because of: ");
+    }
+    for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++)
+        if (starts_with_word(line, passing[i])) return REFUSAL_TRANSIENT;
+    return REFUSAL_HARD;
+}
+
+int refusals_report(struct refusals *r, int64_t db, struct span key, const char *cmd,
+                    const char *line, struct err *err)
+{
+    char name[160], where[200] = "";
+    if (key.n) snprintf(where, sizeof(where), ", key %s", num_quote(name, sizeof(name), key));
+    r->count++;
+    counter_add(&r->counters->errors, 1);
+    counter_add(&r->counters->db[counters_db((uint64_t)db)].errors, 1);
+    if (r->policy == TASK_ON_ERROR_CONTINUE) {
+        log_error("target refused %s (database %lld%s): %s", cmd, (long long)db, where, line);
+        return 0;
+    }
+    return err_set(err, ERR_TARGET,
+                   "target refused %s (database %lld%s): %s; mend it and start again, or go on "
+                   "past such errors with --on-error continue",
+                   cmd, (long long)db, where, line);
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What to make of a target's "no": one place decides, counts and names every refused write (C7).
+#ifndef KEYHAUL_ENGINE_REFUSE_H
+#define KEYHAUL_ENGINE_REFUSE_H
+
+#include "base/span.h"
+#include "engine/counters.h"
+#include "engine/task.h"
+
+enum refusal {
+    REFUSAL_TRANSIENT, /* OOM, READONLY, LOADING, BUSY ...: goes away, send again in order */
+    REFUSAL_EXISTS,    /* BUSYKEY: the key is there already */
+    REFUSAL_HARD,      /* anything else: by policy stop or continue */
+};
+
+/* `line` is an error reply without its '-'. Looks through "EXECABORT ... because of: OOM ...". */
+enum refusal refusal_classify(const char *line);
+
+struct refusals {
+    enum task_on_error policy;
+    struct counters *counters;
+    uint64_t count;
+};
+
+/* A write was refused for good. Counts and logs it; 0 when the policy says continue, -1
+ * (ERR_TARGET) when it says stop. The server's words are passed on, never the value. key may be
+ * empty. */
+KH_MUST int refusals_report(struct refusals *r, int64_t db, struct span key, const char *cmd,
+                            const char *line, struct err *err);
+
+#endif

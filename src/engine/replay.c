@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The replay: the loop over the stream, the batches, what counts as caught up.
+#include "engine/replay.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/num.h"
+
+#include <stdio.h>
+
+#define END_MS        5000 /* how long what was received is still applied after a stop */
+#define QUIET_MS      2000 /* without a probe: so long nothing new means caught up */
+#define PROBE_FAST_MS 100
+#define PROBE_SLOW_MS 1000
+#define SMALL_ARG_MAX (64u << 10)
+
+static struct batch *other(struct replay *rp)
+{
+    return &rp->batch[!rp->cur];
+}
+
+/* --- progress --- */
+
+static bool nothing_waits(struct replay *rp)
+{
+    return !rp->in_tx && !rp->mid_command && replay_batch(rp)->n == 0 && !other(rp)->in_flight;
+}
+
+static bool source_is_quiet(const struct replay *rp)
+{
+    const struct pipeline *pl = rp->pl;
+    if (pl->probe.conn) return false;
+    return clock_mono_ms() - pl->source_heard_ms > QUIET_MS;
+}
+
+static void note_caught_up(struct replay *rp)
+{
+    struct pipeline *pl = rp->pl;
+    /* The first answer may have been on its way before the stream began. */
+    bool told = pl->probe.answers > rp->answers_at_start + 1;
+    if (rp->caught_up) return;
+    if (!(told && pl->applied_offset >= pl->probe.offset) &&
+        !(source_is_quiet(rp) && nothing_waits(rp)))
+        return;
+    rp->caught_up = true;
+    pl->probe.every_ms = PROBE_SLOW_MS;
+    counter_set(&pl->counters->caught_up_ms, (uint64_t)clock_mono_ms());
+    counter_set(&pl->counters->phase, PHASE_STREAM);
+    log_info("caught up with the source at offset %llu", (unsigned long long)pl->applied_offset);
+}
+
+static void note_applied(struct replay *rp)
+{
+    struct pipeline *pl = rp->pl;
+    if (nothing_waits(rp)) pl->applied_offset = rp->offset;
+    pl->oldest_ms = other(rp)->in_flight      ? other(rp)->received_ms
+                    : replay_batch(rp)->n > 0 ? replay_batch(rp)->received_ms
+                                              : 0;
+    note_caught_up(rp);
+}
+
+/* --- batches --- */
+
+static int finish_flying(struct replay *rp, struct err *err)
+{
+    struct batch *b = other(rp);
+    if (!b->in_flight) return 0;
+    uint64_t cmds = b->data_cmds, offset = b->end_offset;
+    if (batch_finish(b, &rp->pl->lane, err) < 0) return -1;
+    counter_add(&rp->pl->counters->commands_written, cmds);
+    rp->pl->applied_offset = offset;
+    note_applied(rp);
+    return 0;
+}
+
+/* Send what has been built, when the one before it is done. */
+static int send_built(struct replay *rp, struct err *err)
+{
+    struct batch *b = replay_batch(rp);
+    if (b->n == 0 || rp->in_tx) return 0;
+    b->end_offset = rp->offset;
+    int64_t db = b->db;
+    if (batch_send(b, &rp->pl->lane, err) < 0) return -1;
+    rp->cur = !rp->cur;
+    return batch_begin(replay_batch(rp), db, err);
+}
+
+static bool answered(const struct lane *l)
+{
+    return l->outcome.seen >= l->outcome.due;
+}
+
+static int on_dry(void *ctx, struct err *err)
+{
+    struct replay *rp = ctx;
+    if (other(rp)->in_flight) {
+        if (!answered(&rp->pl->lane)) return 0;
+        if (finish_flying(rp, err) < 0) return -1;
+    }
+    if (rp->mid_command) return 0;
+    if (send_built(rp, err) < 0) return -1;
+    note_applied(rp);
+    if (rp->caught_up && rp->pl->cfg->until == TASK_UNTIL_CAUGHT_UP && nothing_waits(rp))
+        return err_set(err, ERR_STOPPED, "caught up");
+    return 0;
+}
+
+static int flush_if_full(struct replay *rp, struct err *err)
+{
+    if (rp->in_tx || !batch_full(replay_batch(rp))) return 0;
+    if (finish_flying(rp, err) < 0) return -1;
+    return send_built(rp, err);
+}
+
+static int flush_all(struct replay *rp, struct err *err)
+{
+    if (finish_flying(rp, err) < 0 || send_built(rp, err) < 0) return -1;
+    return finish_flying(rp, err);
+}
+
+/* --- commands larger than memory should hold --- */
+
+static int read_number(struct reader *r, char type, uint64_t *ret, struct err *err)
+{
+    size_t n = 0;
+    for (;; n++) {
+        if (n > 24 || reader_need(r, n + 1, err) < 0)
+            return n > 24 ? err_set(err, ERR_PROTO, "stream: no end of line in a length") : -1;
+        if (r->p[n] == '\n') break;
+    }
+    if (n < 3 || r->p[0] != (uint8_t)type || !num_get_u64(span_of(r->p + 1, n - 2), ret))
+        return err_set(err, ERR_PROTO, "stream: expected %c and a number", type);
+    r->p += n + 1;
+    return 0;
+}
+
+struct giant {
+    struct span args[16]; /* the small ones, copied into text */
+    struct buf text;
+    uint64_t argc;
+    bool pass;
+};
+
+static int giant_bytes(struct replay *rp, const struct giant *g, uint64_t n, struct err *err)
+{
+    struct reader *r = &rp->pl->r;
+    while (n) {
+        reader_release(r);
+        if (r->p == r->end && reader_need(r, 1, err) < 0) return -1;
+        uint64_t step = (uint64_t)(r->end - r->p);
+        if (step > n) step = n;
+        if (g->pass && batch_part(replay_batch(rp), r->p, (size_t)step, err) < 0) return -1;
+        r->p += step;
+        n -= step;
+    }
+    return 0;
+}
+
+static int giant_arg(struct replay *rp, struct giant *g, uint64_t i, struct err *err)
+{
+    struct reader *r = &rp->pl->r;
+    uint64_t n;
+    reader_release(r);
+    if (read_number(r, '$', &n, err) < 0) return -1;
+    char head[32];
+    int head_n = snprintf(head, sizeof(head), "$%llu\r\n", (unsigned long long)n);
+    if (g->pass && batch_part(replay_batch(rp), head, (size_t)head_n, err) < 0) return -1;
+    if (i < 16 && n <= SMALL_ARG_MAX) {
+        if (reader_need(r, (size_t)n, err) < 0) return -1;
+        /* text never moves: its room was taken at the start */
+        g->args[i] = span_of(g->text.p + g->text.n, (size_t)n);
+        if (buf_add(&g->text, r->p, (size_t)n, err) < 0) return -1;
+    }
+    return giant_bytes(rp, g, n + 2, err);
+}
+
+static int giant_pass(struct replay *rp, struct giant *g, const struct cmd_info *info,
+                      struct err *err)
+{
+    struct reader *r = &rp->pl->r;
+    if (read_number(r, '*', &g->argc, err) < 0) return -1;
+    char head[32];
+    int n = snprintf(head, sizeof(head), "*%llu\r\n", (unsigned long long)g->argc);
+    if (g->pass && batch_part(replay_batch(rp), head, (size_t)n, err) < 0) return -1;
+    for (uint64_t i = 0; i < g->argc; i++)
+        if (giant_arg(rp, g, i, err) < 0) return -1;
+    reader_release(r);
+    if (!g->pass) return 0;
+    batch_count(replay_batch(rp));
+    /* Passed on as it came; a relative deadline in it is put right in the same transaction. */
+    int64_t at = replay_deadline(rp, info, g->argc < 16 ? (size_t)g->argc : 16, g->args);
+    if (at < 0) return 0;
+    char ms[24];
+    snprintf(ms, sizeof(ms), "%lld", (long long)at);
+    struct span argv[] = {span_str("PEXPIREAT"), g->args[1], span_str(ms)};
+    return batch_args(replay_batch(rp), 3, argv, err);
+}
+
+static int replay_giant(struct replay *rp, const struct resp_cmd *cmd, struct err *err)
+{
+    if (cmd->argc == 0)
+        return err_set(err, ERR_PROTO, "stream: a command whose name is longer than %u bytes",
+                       REPLAY_HELD_MAX);
+    const struct cmd_info *info = cmd_find(cmd->argv[0]);
+    struct giant g = {0};
+    buf_init(&g.text, 17 * SMALL_ARG_MAX);
+    rp->mid_command = true;
+    int rc = replay_selected(rp, err);
+    g.pass = rc == 1;
+    if (rc >= 0) rc = buf_reserve(&g.text, 16 * SMALL_ARG_MAX, err);
+    if (rc >= 0) rc = giant_pass(rp, &g, info, err);
+    buf_release(&g.text);
+    rp->mid_command = false;
+    return rc;
+}
+
+/* --- the loop --- */
+
+static int next_command(struct replay *rp, struct err *err)
+{
+    struct pipeline *pl = rp->pl;
+    struct reader *r = &pl->r;
+    struct resp_cmd cmd;
+    int rc = resp_cmd_next(&rp->cmds, r, REPLAY_HELD_MAX, &cmd, err);
+    if (rc < 0) return err->code == ERR_STOPPED ? -1 : err_wrap(err, "stream");
+    uint64_t start = reader_pos(r) - (rc == 0 ? cmd.raw.n : 0);
+    rp->now_ms = spool_time_at(pl->spool, start);
+    counter_add(&pl->counters->commands_read, 1);
+    struct batch *b = replay_batch(rp);
+    if (b->received_ms == 0) b->received_ms = rp->now_ms;
+    if (rc == 1)
+        rc = replay_giant(rp, &cmd, err);
+    else
+        rc = replay_rule(rp, cmd_find(cmd.argv[0]), &cmd, err);
+    if (rc < 0) return -1;
+    reader_release(r);
+    rp->offset = pipeline_offset(pl);
+    pl->ack_every_ms = 1000;
+    return flush_if_full(rp, err);
+}
+
+/* Told to stop: what has been received by now is still applied, for a while. */
+static bool is_over(struct replay *rp)
+{
+    struct pipeline *pl = rp->pl;
+    if (rp->in_tx) return false;
+    if (rp->caught_up && pl->cfg->until == TASK_UNTIL_CAUGHT_UP) return true;
+    if (!*pl->stop) return false;
+    if (!rp->ending) {
+        rp->ending = true;
+        rp->end_by_ms = clock_mono_ms() + END_MS;
+        rp->end_pos = spool_tail(pl->spool);
+    }
+    return reader_pos(&pl->r) >= rp->end_pos || clock_mono_ms() > rp->end_by_ms;
+}
+
+int replay_run(struct replay *rp, struct err *err)
+{
+    struct pipeline *pl = rp->pl;
+    pl->on_dry = on_dry;
+    pl->dry_ctx = rp;
+    pl->probe.every_ms = PROBE_FAST_MS;
+    pl->probe.next_ms = 0;
+    rp->answers_at_start = pl->probe.answers;
+    rp->offset = pl->stream_offset;
+    counter_set(&pl->counters->phase, PHASE_CATCH_UP);
+    int rc = 0;
+    while (rc == 0 && !is_over(rp))
+        rc = next_command(rp, err);
+    pl->on_dry = NULL;
+    bool stopped = rc == 0 || err->code == ERR_STOPPED;
+    /* A lost source is no reason to leave what it sent before unapplied; a target's error is. */
+    if (!stopped && (pl->source || err->code != pl->source_err.code)) return -1;
+    struct err last;
+    if (flush_all(rp, stopped ? err : &last) < 0) return -1;
+    note_applied(rp);
+    pipeline_ack_now(pl);
+    if (stopped) return pipeline_step(pl, 0, err);
+    return -1;
+}
+
+int replay_init(struct replay *rp, const struct replay_config *cfg, struct err *err)
+{
+    *rp = (struct replay){.pl = cfg->pl,
+                          .select = &cfg->pl->cfg->select,
+                          .source = cfg->source,
+                          .target = cfg->target,
+                          .db = cfg->db,
+                          .set_pxat = facts_has(cfg->target, FACTS_SET_PXAT),
+                          .unlink = facts_has(cfg->target, FACTS_UNLINK),
+                          .functions = facts_has(cfg->target, FACTS_FUNCTIONS),
+                          .spublish = facts_has(cfg->target, FACTS_SPUBLISH),
+                          .absttl = facts_has(cfg->target, FACTS_RESTORE_ABSTTL)};
+    resp_cmds_init(&rp->cmds);
+    buf_init(&rp->scratch, REPLAY_HELD_MAX + 64);
+    for (int i = 0; i < 2; i++) {
+        batch_init(&rp->batch[i], cfg->store_dir, cfg->store_max_bytes);
+        if (batch_begin(&rp->batch[i], cfg->pl->lane.db, err) < 0) return -1;
+    }
+    return 0;
+}
+
+void replay_release(struct replay *rp)
+{
+    resp_cmds_release(&rp->cmds);
+    buf_release(&rp->scratch);
+    for (int i = 0; i < 2; i++)
+        batch_release(&rp->batch[i]);
+}

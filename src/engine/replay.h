@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The replay: the source's command stream, selected, mapped, made absolute in time, batched.
+//
+//   IDLE ──command──▶ BUILDING ──dry, full, or EXEC of the source──▶ sent (one in flight) ──▶
+//   applied
+//
+// A batch is closed as soon as nothing more can be read at once, so batching costs no lag. A group
+// MULTI ... EXEC of the source never straddles two batches (C6); its own MULTI and EXEC are not
+// passed on, the batch's are around it. What is applied is acknowledged to the source (WAIT there
+// counts it).
+#ifndef KEYHAUL_ENGINE_REPLAY_H
+#define KEYHAUL_ENGINE_REPLAY_H
+
+#include "engine/batch.h"
+#include "engine/pipeline.h"
+#include "redis/facts.h"
+#include "wire/cmd.h"
+
+#define REPLAY_HELD_MAX (4u << 20) /* larger commands go through the batch's store piece by piece  \
+                                    */
+
+struct replay {
+    struct pipeline *pl;
+    const struct db_select *select;
+    const struct server_facts *source, *target;
+    bool set_pxat, unlink, functions, spublish, absttl;
+
+    struct resp_cmds cmds;
+    struct buf scratch; /* a payload that is given a new footer */
+    struct batch batch[2];
+    unsigned cur;
+
+    uint64_t db;     /* the source's selected database */
+    bool in_tx;      /* between MULTI and EXEC of the source */
+    bool mid_command; /* a large command is going into the batch piece by piece */
+    bool tx_passed;  /* something of it was passed on */
+    int64_t now_ms;  /* when the command at hand was received */
+    uint64_t offset; /* behind the last command dealt with */
+    uint64_t answers_at_start;
+    bool caught_up; /* applied everything that the source had when it was asked */
+    bool ending;
+    int64_t end_by_ms;
+    uint64_t end_pos;
+};
+
+struct replay_config {
+    struct pipeline *pl;
+    const struct server_facts *source, *target;
+    const char *store_dir;
+    uint64_t store_max_bytes;
+    uint64_t db; /* database the stream begins in */
+};
+
+KH_MUST int replay_init(struct replay *rp, const struct replay_config *cfg, struct err *err);
+void replay_release(struct replay *rp);
+
+/* Follow the stream from the reader's place until told to stop, or caught up when the task wants
+ * just that. On 0 everything dealt with is applied. On -1 what could be applied has been. */
+KH_MUST int replay_run(struct replay *rp, struct err *err);
+
+/* --- between replay.c and replay_rules.c --- */
+
+static inline struct batch *replay_batch(struct replay *rp)
+{
+    return &rp->batch[rp->cur];
+}
+
+/* Deal with one command by its rule: into the batch, or not. */
+KH_MUST int replay_rule(struct replay *rp, const struct cmd_info *info, const struct resp_cmd *cmd,
+                        struct err *err);
+/* A command of a database: 1 passed on may go (the batch has its database selected), 0 not
+ * selected. */
+KH_MUST int replay_selected(struct replay *rp, struct err *err);
+/* Absolute deadline of a relative expiry in the command, -1 none: for commands passed on raw. */
+int64_t replay_deadline(const struct replay *rp, const struct cmd_info *info, size_t argc,
+                        const struct span *argv);
+
+#endif
