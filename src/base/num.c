@@ -61,7 +61,7 @@ bool num_get_i64(struct span s, int64_t *ret)
 bool num_get_double(struct span s, double *ret)
 {
     char tmp[400];
-    if (s.n == 0 || s.n >= sizeof(tmp) || s.p[0] == ' ' || s.p[0] == '\t') return false;
+    if (s.n == 0 || s.n >= sizeof(tmp) || !memchr("-.0123456789inIN", s.p[0], 16)) return false;
     memcpy(tmp, s.p, s.n);
     tmp[s.n] = 0;
     char *end;

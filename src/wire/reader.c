@@ -62,18 +62,25 @@ int reader_skip(struct reader *r, uint64_t n, bool release, struct err *err)
 
 /* Memory: everything is in place; `end` is all of it, or creeps forward one byte at a fill. */
 
+static int end_of_input(uint64_t pos, struct err *err)
+{
+    return err_set(err, ERR_FORMAT, "unexpected end of input after %llu bytes",
+                   (unsigned long long)pos);
+}
+
 static int fill_mem(struct reader *r, size_t drop, size_t need, struct err *err)
 {
+    uint64_t at = r->base_pos + (uint64_t)(r->end - r->base);
     r->base += drop;
-    if (need == 0) return 0;
-    return err_set(err, ERR_FORMAT, "unexpected end of input");
+    return need == 0 ? 0 : end_of_input(at, err);
 }
 
 static int fill_starving(struct reader *r, size_t drop, size_t need, struct err *err)
 {
     const uint8_t *stop = r->ctx;
+    uint64_t at = r->base_pos + (uint64_t)(stop - r->base);
     r->base += drop;
-    if ((size_t)(stop - r->end) < need) return err_set(err, ERR_FORMAT, "unexpected end of input");
+    if ((size_t)(stop - r->end) < need) return end_of_input(at, err);
     r->end += need;
     return 0;
 }

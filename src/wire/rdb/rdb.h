@@ -88,15 +88,21 @@ struct rdb {
     unsigned version;    /* from the magic */
     bool valkey;         /* magic VALKEY */
     struct buf key, val; /* scratch for rec.a and rec.b */
+    /* Said about the next key so far (KeyDB puts AUX records between this and the key). */
+    int64_t expire_ms, idle_s;
+    int freq;
+    bool has_meta;
 };
 
 #define RDB_KEY_MAX (8u << 20) /* longest key, AUX or function source held in memory, bytes */
 
-/* Read the magic. The reader's crc is switched on. */
+/* Read the magic. The reader's crc is switched on. A version newer than those known is let in: its
+ * unknown types and opcodes are met one by one, and the checksum is there. */
 KH_MUST int rdb_open(struct rdb *f, struct reader *r, struct err *err);
 void rdb_release(struct rdb *f);
 
-/* 1: *rec filled. 0: end of file, checksum verified (a stored 0 means "not computed"). -1: error.
+/* 1: *rec filled. 0: end of file, checksum verified (a stored 0 means "not computed"), and the
+ * reader stands behind it: a command stream may follow. -1: error.
  * Releases the reader up to the record's end (for RDB_REC_KEY: to the value's first byte). */
 KH_MUST int rdb_next(struct rdb *f, struct rdb_rec *rec, struct err *err);
 

@@ -6,6 +6,9 @@
 #include "base/buf.h"
 #include "wire/reader.h"
 
+/* ERR_FORMAT, with the reader's position in front of the words. Always returns -1. */
+int rdb_bad(struct err *err, const struct reader *r, const char *fmt, ...) KH_PRINTF(3, 4);
+
 /* A length (also 64 bit). ERR_FORMAT if a special string encoding stands there. */
 KH_MUST int rdb_len(struct reader *r, uint64_t *ret, struct err *err);
 
@@ -14,7 +17,7 @@ enum rdb_str_kind { RDB_STR_RAW, RDB_STR_INT, RDB_STR_LZF };
 struct rdb_str {
     enum rdb_str_kind kind;
     uint64_t n;      /* length of the string once decoded, bytes (INT: of its decimal text) */
-    uint64_t stored; /* payload bytes that follow the head in the file */
+    uint64_t stored; /* payload bytes that follow the head (INT: 0, they are consumed) */
     char text[24];   /* INT: the decimal text, payload already consumed */
 };
 
@@ -49,6 +52,8 @@ KH_MUST int rdb_pieces_next(struct rdb_pieces *it, struct reader *r, struct span
                             struct err *err);
 void rdb_pieces_end(struct rdb_pieces *it);
 
+/* Head only, of a string to be passed over: how many bytes follow it (INT: 1, 2 or 4). */
+KH_MUST int rdb_str_stored(struct reader *r, uint64_t *ret, struct err *err);
 KH_MUST int rdb_str_skip(struct reader *r, bool release, struct err *err);
 
 #endif

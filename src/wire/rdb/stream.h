@@ -23,7 +23,7 @@ enum rdb_stream_ev_kind {
     RDB_STREAM_IDMP_CONFIG,   /* n = duration s, count = max entries (type 26+) */
     RDB_STREAM_IDMP_PRODUCER, /* name */
     RDB_STREAM_IDMP_ID,       /* name = iid, id */
-    RDB_STREAM_END,           /* value consumed */
+    RDB_STREAM_END,           /* value consumed; n = ids added, count = duplicates (type 26+) */
 };
 
 struct rdb_stream_meta {
@@ -46,11 +46,13 @@ struct rdb_stream_ev {
 
 struct rdb_stream; /* opaque */
 
+/* One node's blob and one entry in memory: each at most max_bytes. */
 KH_MUST int rdb_stream_new(struct rdb_stream **ret, size_t max_bytes, struct err *err);
 void rdb_stream_free(struct rdb_stream *it);
 KH_MUST int rdb_stream_begin(struct rdb_stream *it, struct reader *r, enum rdb_type type,
                              bool release, struct err *err);
-/* Spans valid until the next call. After RDB_STREAM_END do not call again. */
+/* 0: *ev holds what its kind has, and no more. Spans are valid until the next call. After
+ * RDB_STREAM_END do not call again. */
 KH_MUST int rdb_stream_next(struct rdb_stream *it, struct rdb_stream_ev *ev, struct err *err);
 
 #endif
