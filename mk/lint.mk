@@ -5,7 +5,7 @@ LINT_PARTS := text layers budget format gcc clang globals docs shell tidy
 .PHONY: lint $(LINT_PARTS:%=lint-%)
 lint: $(LINT_PARTS:%=lint-%) ## all checks of style and rules; lint-tidy, lint-format ... for one
 
-C_FILES := $(shell find src tests bench tools -name '*.[ch]' | LC_ALL=C sort)
+C_FILES = $(shell find $(wildcard src tests bench tools) -name '*.[ch]' | LC_ALL=C sort)
 
 lint-text:
 	@$(PYTHON) tools/check-text
