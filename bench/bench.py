@@ -1,0 +1,366 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""keyhaul beside the servers' own REPLICAOF: same servers, same data, one run. `make bench`.
+
+Snapshot rows: wall seconds from the start of the process (or of REPLICAOF) until the target holds
+everything and keyhaul has ended (or the replica's offset is the source's). CPU is user+system, in
+us per key: of keyhaul itself, of source and target while it ran, and of source and target under
+REPLICAOF (a replica has no third process: compare the sums). Both use a diskless source without
+delay; the replica loads as --native-load says (the server's default writes the snapshot to disk
+first). Stream rows: CPU per command, the sustained rate, and the lag of a probe at 5,000 writes/s.
+"""
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import statistics
+import shutil
+import sys
+import tempfile
+import textwrap
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
+
+from lib.dataset import count_keys  # noqa: E402
+from lib.mover import Keyhaul, Native, keyhaul_binary  # noqa: E402
+from lib.resp import encode, wait_for  # noqa: E402
+from lib.server import Server  # noqa: E402
+
+# -- data: made inside the server, from a block of random bytes, so that nothing compresses ---------
+BLOCK = 1 << 16
+LUA_STRINGS = """local b=ARGV[4] local n=tonumber(ARGV[3]) local x=tonumber(ARGV[1])*7919
+for i=ARGV[1],ARGV[2] do x=(x*16807)%2147483647 local o=x%(#b-n)+1
+redis.call('SET','key:'..i,string.sub(b,o,o+n-1)) end"""
+LUA_HASHES = """local b=ARGV[4] local n=tonumber(ARGV[3]) local x=tonumber(ARGV[1])*7919
+for i=ARGV[1],ARGV[2] do local a={} for f=1,n do x=(x*16807)%2147483647 local o=x%(#b-20)+1
+a[2*f-1]='field:'..f a[2*f]=string.sub(b,o,o+19) end redis.call('HSET','hash:'..i,unpack(a)) end"""
+LUA_MIXED = """local b=ARGV[4] local x=tonumber(ARGV[1])*7919
+for i=ARGV[1],ARGV[2] do x=(x*16807)%2147483647 local o=x%(#b-64)+1 local v=string.sub(b,o,o+31)
+local k='mixed:'..i local t=i%6
+if t<2 then redis.call('SET',k,v) elseif t==2 then redis.call('RPUSH',k,v,i,'c','d','e')
+elseif t==3 then redis.call('SADD',k,i,i+1,i+2,i*3) elseif t==4 then
+redis.call('ZADD',k,x/7,'a',i,'b',1.5,v) else redis.call('HSET',k,'name',v,'n',i) end
+if i%2==0 then redis.call('PEXPIRE',k,3600000+x%1000000) end end"""
+
+
+def scripted(script, size=0, slice_=20_000):
+    def fill(client, count):
+        block = random.Random(1).randbytes(BLOCK)
+        for first in range(1, count + 1, slice_):
+            client.call("EVAL", script, 0, first, min(first + slice_ - 1, count), size, block)
+    return fill
+
+
+def big_values(client, count):
+    value = random.Random(2).randbytes(5_000_000)
+    for i in range(count):
+        client.call("SET", "big:%d" % i, value)
+
+
+ROWS = {  # name: (keys at scale 1, words, fill)
+    "strings": (3_000_000, "strings of 100 B", scripted(LUA_STRINGS, 100)),
+    "hashes": (300_000, "hashes of 20 fields", scripted(LUA_HASHES, 20, 5000)),
+    "mixed": (1_000_000, "mixed types, half with TTL", scripted(LUA_MIXED)),
+    "big": (200, "strings of 5 MB", big_values),
+}
+STREAM_ROWS = ("stream", "lag")
+
+
+class Bench:
+    def __init__(self, opts):
+        self.opts = opts
+        self.results = []
+        self.folder = tempfile.mkdtemp(prefix="kh-bench-")
+
+    def new_server(self, name):
+        config = {"client-output-buffer-limit": "replica 0 0 0", "repl-timeout": "600",
+                  "repl-diskless-load": self.opts.native_load, "io-threads": "1"}
+        s = Server(self.opts.server, config, name=name)
+        return s.start()
+
+    def mover(self, name, source, target, *options):
+        if name == "native":
+            return Native(source, target)
+        return Keyhaul(source, target, "--quiet", *options, metrics=False,
+                       folder=tempfile.mkdtemp(dir=self.folder))
+
+    # -- snapshot ------------------------------------------------------------------------------
+    def snapshot_row(self, row):
+        keys, words, fill = ROWS[row]
+        keys = max(1, int(keys * self.opts.scale))
+        note("filling %d %s" % (keys, words))
+        with self.new_server("source") as source:
+            with source.connect(timeout=600) as c:
+                fill(c, keys)
+            keys = count_keys(source)
+            runs = {"native": [], "keyhaul": []}
+            for i in range(self.opts.runs):
+                for who in runs:
+                    note("run %d of %d: %s" % (i + 1, self.opts.runs, who))
+                    runs[who].append(self.snapshot_run(who, source, keys))
+            self.results.append({"row": row, "what": words, "keys": keys,
+                                 **{w: medians(r) for w, r in runs.items()}})
+
+    def snapshot_run(self, who, source, keys):
+        with self.new_server("target") as target:
+            before = source.cpu_s(), target.cpu_s()
+            start = time.monotonic()
+            m = self.mover(who, source, target, "--until", "caught-up")
+            out = {}
+            try:
+                if who == "native":
+                    wait_for(m.synced, 900, 0.005)
+                    out["wall_s"] = time.monotonic() - start
+                    out["mover_us"], out["rss_mb"] = 0.0, target.peak_rss_mb()
+                else:
+                    if m.wait(900):
+                        raise SystemExit("bench: keyhaul failed:\n" + m.said[-3000:])
+                    out["wall_s"] = time.monotonic() - start
+                    out["mover_us"] = m.cpu_s() * 1e6 / keys
+                    out["rss_mb"] = m.peak_rss_mb()
+            finally:
+                m.close()
+            wait_reaped(source)
+            out["source_us"] = (source.cpu_s() - before[0]) * 1e6 / keys
+            out["target_us"] = (target.cpu_s() - before[1]) * 1e6 / keys
+            if count_keys(target) != keys:
+                raise SystemExit("bench: %s lost keys: %d of %d" % (who, count_keys(target), keys))
+            return out
+
+    # -- stream --------------------------------------------------------------------------------
+    def attached(self, who):
+        """Two fresh servers and a mover between them that has caught up."""
+        source, target = self.new_server("source"), self.new_server("target")
+        m = self.mover(who, source, target)
+        with source.connect() as c:
+            c.call("SET", "ready", 1)
+        wait_for(lambda: target.call("GET", "ready") == b"1", 60)
+        if who == "native":
+            wait_for(m.synced, 60)
+        return source, target, m
+
+    def stream_row(self):
+        count = max(20_000, int(2_000_000 * self.opts.scale))
+        runs = {"native": [], "keyhaul": []}
+        for i in range(self.opts.runs):
+            for who in runs:
+                note("stream, run %d of %d: %s" % (i + 1, self.opts.runs, who))
+                runs[who].append(self.stream_run(who, count))
+        self.results.append({"row": "stream", "what": "SET of 100 B, 3 pipelining writers",
+                             "commands": count, **{w: medians(r) for w, r in runs.items()}})
+
+    def stream_run(self, who, count):
+        source, target, m = self.attached(who)
+        try:
+            before = source.cpu_s(), target.cpu_s(), 0 if who == "native" else m.cpu_s()
+            start = time.monotonic()
+            writers = [multiprocessing.Process(target=pour, args=(source.address, w, count // 3))
+                       for w in range(3)]
+            for w in writers:
+                w.start()
+            for w in writers:
+                w.join()
+            written = time.monotonic() - start
+            with source.connect() as c:
+                c.call("SET", "the end", 1)
+            with target.connect() as c:
+                wait_for(lambda: c.call("GET", "the end"), 300, 0.002)
+            wall = time.monotonic() - start
+            n = count // 3 * 3
+            out = {"wall_s": wall, "rate": n / wall, "behind_s": wall - written,
+                   "source_us": (source.cpu_s() - before[0]) * 1e6 / n,
+                   "target_us": (target.cpu_s() - before[1]) * 1e6 / n,
+                   "mover_us": 0.0 if who == "native" else (m.cpu_s() - before[2]) * 1e6 / n,
+                   "rss_mb": (target if who == "native" else m).peak_rss_mb()}
+            return out
+        finally:
+            m.close()
+            source.stop()
+            target.stop()
+
+    def lag_row(self):
+        seconds = max(3.0, 15 * self.opts.scale)
+        runs = {"native": [], "keyhaul": []}
+        for i in range(self.opts.runs):
+            for who in runs:
+                note("lag, run %d of %d: %s" % (i + 1, self.opts.runs, who))
+                runs[who].append(self.lag_run(who, seconds))
+        self.results.append({"row": "lag", "what": "5,000 writes/s",
+                             **{w: medians(r) for w, r in runs.items()}})
+
+    def lag_run(self, who, seconds):
+        """Every 2 ms ten writes, the last one a probe that carries the time; polled on the target."""
+        source, target, m = self.attached(who)
+        writer = multiprocessing.Process(target=drip, args=(source.address, seconds))
+        lags, last = [], b""
+        try:
+            writer.start()
+            with target.connect() as c:
+                end = time.monotonic() + seconds
+                while time.monotonic() < end:
+                    v = c.call("GET", "probe")
+                    if v and v != last:
+                        lags.append((time.monotonic_ns() - int(v)) / 1e6)
+                        last = v
+                    else:
+                        time.sleep(0.0001)
+            writer.join()
+        finally:
+            writer.kill()
+            m.close()
+            source.stop()
+            target.stop()
+        if len(lags) < 100:
+            raise SystemExit("bench: %s: only %d probes arrived" % (who, len(lags)))
+        lags.sort()
+        return {"p50_ms": lags[len(lags) // 2], "p99_ms": lags[int(len(lags) * 0.99)],
+                "max_ms": lags[-1], "probes": len(lags)}
+
+
+def pour(address, writer, count):
+    from lib.resp import Client
+    c = Client(address)
+    value = random.Random(writer).randbytes(100)
+    done = 0
+    while done < count:
+        n = min(1000, count - done)
+        c.send(b"".join(b"*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$100\r\n%s\r\n" % (len(k), k, value)
+                        for k in (b"s:%d:%d" % (writer, (done + i) % 200_000) for i in range(n))))
+        want = 5 * n  # +OK\r\n each
+        while want:
+            want -= len(c.sock.recv(min(want, 65536)))
+        done += n
+
+
+def drip(address, seconds):
+    from lib.resp import Client
+    c = Client(address)
+    rng = random.Random(5)
+    end = next_at = time.monotonic()
+    end += seconds
+    while next_at < end:
+        cmds = [("SET", "d:%d" % rng.randrange(100_000), rng.randbytes(100)) for _ in range(9)]
+        cmds.append(("SET", "probe", time.monotonic_ns()))
+        c.send(b"".join(map(encode, cmds)))
+        for _ in cmds:
+            c.read()
+        next_at += 0.002
+        left = next_at - time.monotonic()
+        if left > 0:
+            time.sleep(left)
+
+
+def wait_reaped(source):
+    """The snapshot child's CPU counts once the source has waited for it."""
+    def reaped():
+        """the source's snapshot child ends"""
+        with source.connect() as c:
+            return c.info("persistence")["rdb_bgsave_in_progress"] == "0"
+    wait_for(reaped, 60)
+
+
+def medians(runs):
+    return {k: statistics.median(r[k] for r in runs) for k in runs[0]}
+
+
+def note(text):
+    if sys.stderr.isatty():
+        print("\r\033[K  " + text, end="", file=sys.stderr, flush=True)
+
+
+def ratio(a, b):
+    return "%.2f" % (a / b) if b else "-"
+
+
+def print_table(results, opts):
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    line = "%-29s %-8s %8s %8s %8s %8s %8s %7s"
+    print("CPU in us per key or command; rss is keyhaul's, or that of the replica itself")
+    print("scale %g, median of %d, %d processors, replica loads: %s" % (
+        opts.scale, opts.runs, os.cpu_count(), opts.native_load))
+    print(line % ("", "", "wall s", "keyhaul", "source", "target", "sum", "rss MB"))
+    print("-" * 91)
+    for r in results:
+        if r["row"] == "lag":
+            continue
+        words = "%s %s" % (short(r.get("keys") or r["commands"]), r["what"])
+        for who, text in zip(("native", "keyhaul"), textwrap.wrap(words, 29) + [""]):
+            x = r[who]
+            total = x["mover_us"] + x["source_us"] + x["target_us"]
+            print(line % (text, who,
+                          "%.2f" % x["wall_s"], "%.2f" % x["mover_us"] if who != "native" else "-",
+                          "%.2f" % x["source_us"], "%.2f" % x["target_us"], "%.2f" % total,
+                          "%.1f" % x["rss_mb"]))
+        n, k = r["native"], r["keyhaul"]
+        both = lambda x: x["mover_us"] + x["source_us"] + x["target_us"]
+        print(line % ("", "ratio", ratio(k["wall_s"], n["wall_s"]), "",
+                      ratio(k["source_us"], n["source_us"]), ratio(k["target_us"], n["target_us"]),
+                      ratio(both(k), both(n)), ""))
+        if r["row"] == "stream":
+            print("  until visible on the target: native %.0f/s, keyhaul %.0f/s, ratio %s" % (
+                n["rate"], k["rate"], ratio(k["rate"], n["rate"])))
+            print("  behind when the writers ended: native %.3f s, keyhaul %.3f s" % (
+                n["behind_s"], k["behind_s"]))
+        print()
+    for r in results:
+        if r["row"] == "lag":
+            print("lag at %s        p50 ms    p99 ms    max ms" % r["what"])
+            for who in ("native", "keyhaul"):
+                x = r[who]
+                print("  %-26s %8.2f  %8.2f  %8.2f" % (who, x["p50_ms"], x["p99_ms"], x["max_ms"]))
+
+
+def short(n):
+    return "%g M" % (n / 1e6) if n >= 1_000_000 else "%g k" % (n / 1e3) if n >= 1000 else "%d" % n
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = list(ROWS) + list(STREAM_ROWS)
+    p.add_argument("--scale", type=float, default=1.0, help="of the numbers of keys and commands")
+    p.add_argument("--rows", default=",".join(names), help="of: " + ",".join(names))
+    p.add_argument("--runs", type=int, default=1, help="take the median of so many")
+    p.add_argument("--server", help="server binary, default redis-server of PATH")
+    p.add_argument("--native-load", default="disabled",
+                   choices=("disabled", "on-empty-db", "swapdb"),
+                   help="the replica's repl-diskless-load")
+    p.add_argument("--json", metavar="FILE", help="all figures, - for standard output")
+    opts = p.parse_args()
+    rows = opts.rows.split(",")
+    unknown = set(rows) - set(names)
+    if unknown:
+        p.error("unknown rows: " + ",".join(sorted(unknown)))
+    if not os.path.exists(keyhaul_binary()):
+        raise SystemExit("bench: no %s: run make first, or set KEYHAUL" % keyhaul_binary())
+    b = Bench(opts)
+    try:
+        for row in rows:
+            if row == "stream":
+                b.stream_row()
+            elif row == "lag":
+                b.lag_row()
+            else:
+                b.snapshot_row(row)
+    finally:
+        shutil.rmtree(b.folder, ignore_errors=True)
+    if opts.json == "-":
+        print(json.dumps(b.results, indent=2))
+    else:
+        print_table(b.results, opts)
+        if opts.json:
+            with open(opts.json, "w") as f:
+                json.dump(b.results, f, indent=2)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
