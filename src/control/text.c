@@ -105,6 +105,18 @@ static size_t utf8_length(const unsigned char *s)
     return n;
 }
 
+char *text_make_plain(char *words)
+{
+    for (unsigned char *p = (unsigned char *)words; *p;) {
+        size_t n = utf8_length(p);
+        /* C1 controls stand in UTF-8 as c2 80 to c2 9f. */
+        bool control = *p < 0x20 || *p == 0x7f || (*p == 0xc2 && p[1] < 0xa0);
+        if (n == 0 || control) memset(p, '?', n ? n : 1);
+        p += n ? n : 1;
+    }
+    return words;
+}
+
 void text_json_string(struct text *t, const char *s)
 {
     if (!s) {
@@ -131,7 +143,7 @@ static void comma(struct text *t)
 {
     if (t->buf.n == 0) return;
     char last = (char)t->buf.p[t->buf.n - 1];
-    if (last != '{' && last != '[' && last != ':') put(t, ",", 1);
+    if (!strchr("{[:\n", last)) put(t, ",", 1);
 }
 
 void text_json_name(struct text *t, const char *name)

@@ -18,6 +18,10 @@ void text_clear(struct text *t);
 void text_printf(struct text *t, const char *fmt, ...) KH_PRINTF(2, 3);
 void text_add(struct text *t, const char *words);
 
+/* Words that came from a server or a file, for a terminal: control characters, which could move the
+ * cursor or worse, and bytes that are no UTF-8 become '?', in place. Returns words. */
+char *text_make_plain(char *words);
+
 /* Fill up with spaces to column `column` of the last line. */
 void text_to_column(struct text *t, unsigned column);
 /* Words from where the last line stands, broken at spaces before column `width`; further lines

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The table of commands, and the choice among them.
+#include "cli/cli.h"
+#include "control/nearest.h"
+#include "control/text.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const migrate_examples[] = {
+    "Move everything and follow the changes until Ctrl-C:",
+    "keyhaul migrate --source redis://old:6379 --target redis://new:6379",
+    "Move databases 0 and 3, 3 into 1, and end once nothing is left:",
+    "keyhaul migrate --source redis://old --target redis://new \\\n"
+    "    --db 0,3 --db-map 3:1 --until caught-up",
+    "With TLS to the target, and passwords from files:",
+    "keyhaul migrate --source redis://old --source-password-file old.pw \\\n"
+    "    --target rediss://mover@new:6380 --target-password-file new.pw \\\n"
+    "    --target-tls-ca ca.pem",
+    NULL,
+};
+
+static const struct cli_command commands[] = {
+    {
+        .name = "migrate",
+        .option_bit = OPTION_COMMAND_MIGRATE,
+        .usage = "keyhaul migrate --source URI --target URI [options]",
+        .brief = "move the data of a server into another, and follow its changes",
+        .about = "Moves the data of a live Redis or Valkey server into another one while the "
+                 "application keeps writing: first a snapshot of all keys, then every change made "
+                 "since, in its order, until both sides hold the same and stay so. The source is "
+                 "only read, as by a replica of its own.\n"
+                 "The first SIGINT or SIGTERM finishes what is in flight, prints the summary and "
+                 "ends with status 0 when nothing was lost; the second one leaves at once, with "
+                 "status 1.\n",
+        .examples = migrate_examples,
+        .run = cli_migrate,
+    },
+    {
+        .name = "help",
+        .usage = "keyhaul help [COMMAND]",
+        .brief = "tell what a command does and takes: keyhaul help migrate",
+        .run = cli_help,
+    },
+    {
+        .name = "version",
+        .usage = "keyhaul version",
+        .brief = "print the version",
+        .run = cli_version,
+    },
+};
+
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+const struct cli_command *cli_command(size_t i)
+{
+    return i < COMMANDS ? &commands[i] : NULL;
+}
+
+int cli_usage(const char *command, const struct err *err)
+{
+    struct err plain = *err;
+    text_make_plain(plain.msg);
+    fprintf(stderr, "keyhaul%s%s: %s\ntry: keyhaul help%s%s\n", command ? " " : "",
+            command ? command : "", plain.msg, command ? " " : "", command ? command : "");
+    return err_exit_status(ERR_USAGE);
+}
+
+int cli_fail(const struct err *err)
+{
+    struct err plain = *err;
+    fprintf(stderr, "keyhaul: %s\n", text_make_plain(plain.msg));
+    return err_exit_status(err->code);
+}
+
+int cli_print(const void *p, size_t n)
+{
+    struct err err;
+    if (fwrite(p, 1, n, stdout) == n && fflush(stdout) == 0) return 0;
+    err_set(&err, ERR_IO, "cannot write to standard output: %s", strerror(errno));
+    return cli_fail(&err);
+}
+
+int cli_version(int argc, char **argv)
+{
+    static const char words[] = "keyhaul " KEYHAUL_VERSION "\n";
+    struct err err;
+    if (argc > 1) {
+        err_set(&err, ERR_USAGE, "takes no arguments");
+        return cli_usage(argv[0], &err);
+    }
+    return cli_print(words, sizeof(words) - 1);
+}
+
+/* A word that is no name may be anything, a URI with a password among it: not repeated. */
+static int unknown_command(const char *word)
+{
+    struct nearest near;
+    struct err err;
+    bool plain = *word && strlen(word) <= 20 && !word[strspn(word, "abcdefghijklmnopqrstuvwxyz-")];
+    nearest_init(&near, plain ? word : "");
+    for (size_t i = 0; i < COMMANDS; i++)
+        nearest_try(&near, commands[i].name);
+    err_set(&err, ERR_USAGE, "%s%s%s%s%s", plain ? word : "the first argument",
+            plain ? ": unknown command" : " is no command", near.best ? ", did you mean " : "",
+            near.best ? near.best : "", near.best ? "?" : "");
+    return cli_usage(NULL, &err);
+}
+
+int cli_main(int argc, char **argv)
+{
+    char help[] = "help", version[] = "version";
+    if (argc < 2) return cli_help(1, (char *[]){help, NULL});
+    char *word = argv[1];
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) word = help;
+    if (strcmp(word, "--version") == 0) word = version;
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (strcmp(word, commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+    return unknown_command(word);
+}

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// `keyhaul migrate`: runs the task on a thread, watches it, tells how it went.
+//
+//   task thread      task_run(); wakes the watcher when it ends
+//   signal thread    SIGINT, SIGTERM: the first sets `stop` and wakes the watcher, the second
+//   leaves main thread      the watcher: looks at the counters four times a second, writes
+//   everything
+//
+// The signals have a thread of their own so that the second one works even while the watcher hangs
+// in a write to a pipe that nobody reads.
+#include "base/clock.h"
+#include "cli/cli.h"
+#include "cli/help.h"
+#include "cli/screen.h"
+#include "cli/summary.h"
+#include "control/config.h"
+#include "io/file.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define TICK_MS       250
+#define TICKS_JSON    4  /* a JSON line every second */
+#define TICKS_LINE    20 /* a line off a terminal every 5 s */
+#define TICKS_METRICS 4  /* the metrics file every second */
+
+struct migrate {
+    struct option_values options;
+    struct config cfg;
+    struct counters counters;
+    struct task_facts facts;
+    volatile bool stop;
+    atomic_bool ended;
+    int wake; /* eventfd: `stop` or `ended` has changed */
+    sigset_t signals;
+    pthread_t task_thread, signal_thread;
+    int rc; /* of the task, with err */
+    struct err err;
+
+    /* the watcher's own */
+    bool live, told_stopping, told_metrics, stdout_gone;
+    struct screen screen;
+    struct progress progress;
+    struct summary_marks marks;
+    struct metrics first, now;
+    struct text text; /* for what is written now */
+};
+
+static bool is_json(const struct migrate *m)
+{
+    return m->cfg.output == CONFIG_OUTPUT_JSON;
+}
+
+static void wake_watcher(struct migrate *m)
+{
+    uint64_t one = 1;
+    /* Cannot fail: the counter is far from its end, the descriptor is ours. */
+    if (write(m->wake, &one, sizeof(one)) < 0) abort();
+}
+
+static void *run_task(void *arg)
+{
+    struct migrate *m = arg;
+    m->rc = task_run(&m->cfg.task, &m->counters, &m->facts, &m->stop, &m->err);
+    atomic_store(&m->ended, true);
+    wake_watcher(m);
+    return NULL;
+}
+
+static void *watch_signals(void *arg)
+{
+    struct migrate *m = arg;
+    for (;;) {
+        int sig;
+        if (sigwait(&m->signals, &sig) != 0) continue;
+        if (m->stop) _exit(err_exit_status(ERR_INTERNAL));
+        m->stop = true;
+        wake_watcher(m);
+    }
+}
+
+/* To standard output. That nobody reads any more is no reason to stop moving data. */
+static void print_text(struct migrate *m)
+{
+    struct err err;
+    if (m->stdout_gone || text_result(&m->text, &err) < 0) return;
+    if (fwrite(m->text.buf.p, 1, m->text.buf.n, stdout) == m->text.buf.n && fflush(stdout) == 0)
+        return;
+    m->stdout_gone = true;
+    log_warn("cannot write to standard output, going on without");
+}
+
+static void write_metrics(struct migrate *m, const struct metrics_end *end)
+{
+    struct err err;
+    if (!m->cfg.metrics_file) return;
+    text_clear(&m->text);
+    metrics_json(&m->text, &m->now, &m->cfg.task, end);
+    if (text_result(&m->text, &err) == 0 &&
+        file_write_atomic(m->cfg.metrics_file, buf_span(&m->text.buf), false, &err) == 0)
+        return;
+    if (!m->told_metrics) log_warn("metrics file: %s", err.msg);
+    m->told_metrics = true;
+}
+
+static void look(struct migrate *m)
+{
+    metrics_take(&m->now, &m->counters, clock_wall_ms(), clock_mono_ms());
+    progress_add(&m->progress, &m->now);
+    summary_note(&m->marks, &m->now);
+}
+
+static void tell_stopping(struct migrate *m)
+{
+    static const char words[] = "stopping: finishing what is in flight (again to leave at once)";
+    if (m->told_stopping || !m->stop) return;
+    m->told_stopping = true;
+    if (m->cfg.quiet) return;
+    if (m->live) {
+        screen_say(&m->screen, words);
+    } else if (is_json(m)) {
+        text_clear(&m->text);
+        text_json_open(&m->text, '{');
+        text_json_text(&m->text, "event", "stopping");
+        text_json_i64(&m->text, "wall_ms", clock_wall_ms());
+        text_add(&m->text, "}\n");
+        print_text(m);
+    } else {
+        fprintf(stderr, "%s\n", words);
+    }
+}
+
+static void show_progress(struct migrate *m, unsigned tick)
+{
+    if (m->cfg.quiet) return;
+    if (m->live) {
+        screen_draw(&m->screen, &m->progress);
+        return;
+    }
+    if (tick % (is_json(m) ? TICKS_JSON : TICKS_LINE) != 0) return;
+    text_clear(&m->text);
+    if (is_json(m)) {
+        progress_json(&m->progress, &m->text);
+        print_text(m);
+    } else {
+        progress_line(&m->progress, &m->text);
+        fwrite(m->text.buf.p, 1, m->text.buf.n, stderr);
+    }
+}
+
+/* Until `at` or a wake-up; true when it is time. */
+static bool sleep_until(struct migrate *m, int64_t at)
+{
+    struct pollfd fd = {.fd = m->wake, .events = POLLIN};
+    int64_t left = at - clock_mono_ms();
+    uint64_t count;
+    if (left <= 0) return true;
+    if (poll(&fd, 1, (int)left) > 0 && read(m->wake, &count, sizeof(count)) < 0) abort();
+    return clock_mono_ms() >= at;
+}
+
+static void watch(struct migrate *m)
+{
+    int64_t next = clock_mono_ms() + TICK_MS;
+    unsigned tick = 0;
+    while (!atomic_load(&m->ended)) {
+        bool due = sleep_until(m, next);
+        tell_stopping(m);
+        if (!due || atomic_load(&m->ended)) continue;
+        next += TICK_MS;
+        if (next < clock_mono_ms()) next = clock_mono_ms() + TICK_MS; /* was held up */
+        tick++;
+        look(m);
+        show_progress(m, tick);
+        if (tick % TICKS_METRICS == 0) write_metrics(m, NULL);
+    }
+}
+
+static int start_threads(struct migrate *m, struct err *err)
+{
+    sigemptyset(&m->signals);
+    sigaddset(&m->signals, SIGINT);
+    sigaddset(&m->signals, SIGTERM);
+    signal(SIGPIPE, SIG_IGN);
+    /* Blocked here, and so in every thread made from here on: only sigwait() gets them. */
+    pthread_sigmask(SIG_BLOCK, &m->signals, NULL);
+    m->wake = eventfd(0, EFD_CLOEXEC);
+    if (m->wake < 0) return err_set(err, ERR_IO, "cannot make an eventfd: %s", strerror(errno));
+    int rc = pthread_create(&m->signal_thread, NULL, watch_signals, m);
+    if (rc == 0) {
+        rc = pthread_create(&m->task_thread, NULL, run_task, m);
+        if (rc == 0) return 0;
+        pthread_cancel(m->signal_thread);
+        pthread_join(m->signal_thread, NULL);
+    }
+    close(m->wake);
+    return err_set(err, ERR_NOMEM, "cannot start a thread: %s", strerror(rc));
+}
+
+static void print_error_event(struct migrate *m, const struct err *err)
+{
+    if (!is_json(m)) return;
+    text_clear(&m->text);
+    text_json_open(&m->text, '{');
+    text_json_text(&m->text, "event", "error");
+    text_json_i64(&m->text, "wall_ms", clock_wall_ms());
+    text_json_text(&m->text, "code", err_name(err->code));
+    text_json_text(&m->text, "message", err->msg);
+    text_json_i64(&m->text, "exit_status", err_exit_status(err->code));
+    text_add(&m->text, "}\n");
+    print_text(m);
+}
+
+static int print_error(struct migrate *m, const struct err *err)
+{
+    if (m->cfg.log.file) log_error("%s", err->msg); /* on standard error it would stand twice */
+    print_error_event(m, err);
+    return cli_fail(err);
+}
+
+/* A person who mistyped a host needs one line, not empty tables. */
+static bool worth_a_table(const struct migrate *m)
+{
+    return m->now.phase > PHASE_CHECK || m->now.keys_read || m->now.commands_read;
+}
+
+static void print_summary(struct migrate *m, const struct summary *s)
+{
+    if (m->cfg.quiet || (!is_json(m) && !worth_a_table(m))) return;
+    text_clear(&m->text);
+    if (is_json(m))
+        summary_json(s, &m->text);
+    else
+        summary_table(s, &m->text);
+    print_text(m);
+}
+
+static int tell_end(struct migrate *m)
+{
+    struct err *err = m->rc < 0 ? &m->err : NULL;
+    if (err && err->code == ERR_NONE) err_set(err, ERR_INTERNAL, "ended without saying why");
+    look(m);
+    struct summary s = {
+        .cfg = &m->cfg.task,
+        .facts = &m->facts,
+        .first = &m->first,
+        .last = &m->now,
+        .marks = &m->marks,
+        .err = err,
+        .outcome = summary_outcome(&m->cfg.task, &m->now, err, m->stop),
+        .exit_status = err ? err_exit_status(err->code) : 0,
+    };
+    bool failed = err && err->code != ERR_STOPPED;
+    struct metrics_end end = {.outcome = summary_outcome_name(s.outcome),
+                              .err = failed ? err : NULL,
+                              .exit_status = s.exit_status,
+                              .facts = &m->facts};
+    write_metrics(m, &end);
+    if (failed) print_error(m, err);
+    print_summary(m, &s);
+    return s.exit_status;
+}
+
+/* From here on there are threads; everything that can be wrong with the options was found. */
+static int run(struct migrate *m)
+{
+    struct err err;
+    if (start_threads(m, &err) < 0) {
+        if (m->live) screen_close(&m->screen);
+        return print_error(m, &err);
+    }
+    watch(m);
+    pthread_join(m->task_thread, NULL);
+    pthread_cancel(m->signal_thread);
+    pthread_join(m->signal_thread, NULL);
+    if (m->live) screen_close(&m->screen);
+    m->live = false;
+    int status = tell_end(m);
+    close(m->wake);
+    return status;
+}
+
+/* The metrics file is tried before anything is moved: whoever asked for it relies on it. */
+static int open_outputs(struct migrate *m, struct err *err)
+{
+    m->live = !m->cfg.quiet && !is_json(m) && screen_can_redraw();
+    if (m->live && !m->cfg.log.file) m->cfg.log.around = screen_around;
+    if (log_open(&m->cfg.log, err) < 0) return err_wrap(err, "--log-file");
+    progress_init(&m->progress);
+    look(m);
+    m->first = m->now;
+    if (!m->cfg.metrics_file) return 0;
+    metrics_json(&m->text, &m->now, &m->cfg.task, NULL);
+    if (text_result(&m->text, err) < 0) return -1;
+    if (file_write_atomic(m->cfg.metrics_file, buf_span(&m->text.buf), false, err) < 0)
+        return err_wrap(err, "--metrics-file");
+    return 0;
+}
+
+static int refuse(struct migrate *m, const char *command, const struct err *err)
+{
+    /* Not configured yet, but whoever reads JSON wants to read this too. */
+    if (options_given(&m->options, OPTION_OUTPUT))
+        m->cfg.output = (enum config_output)options_choice(&m->options, OPTION_OUTPUT);
+    if (err->code != ERR_USAGE) return print_error(m, err);
+    print_error_event(m, err);
+    return cli_usage(command, err);
+}
+
+static int configure_and_run(struct migrate *m, int argc, char **argv)
+{
+    struct err err;
+    if (options_parse(&m->options, OPTION_COMMAND_MIGRATE, argc, argv, &err) < 0)
+        return refuse(m, argv[0], &err);
+    if (options_given(&m->options, OPTION_HELP)) {
+        char help[] = "help";
+        return cli_help(2, (char *[]){help, argv[0], NULL});
+    }
+    if (config_from_options(&m->cfg, &m->options, &err) < 0) return refuse(m, argv[0], &err);
+    if (open_outputs(m, &err) < 0) return refuse(m, argv[0], &err);
+    if (m->live) screen_open(&m->screen);
+    return run(m);
+}
+
+int cli_migrate(int argc, char **argv)
+{
+    struct err err;
+    struct migrate *m = calloc(1, sizeof(*m));
+    if (!m) {
+        err_set(&err, ERR_NOMEM, "out of memory");
+        return cli_fail(&err);
+    }
+    text_init(&m->text, 1 << 20);
+    int status = configure_and_run(m, argc, argv);
+    log_close();
+    config_release(&m->cfg);
+    options_release(&m->options);
+    text_release(&m->text);
+    free(m);
+    return status;
+}
