@@ -250,12 +250,12 @@ static void refuses_what_is_no_reply(void **state)
 static void depth_is_bounded(void **state)
 {
     (void)state;
-    char text[300] = "";
+    char text[300];
     struct seen seen;
     struct err err;
-    for (int i = 0; i < RESP_DEPTH_MAX; i++)
-        strcat(text, "*1\r\n");
-    strcat(text, ":1\r\n");
+    for (size_t i = 0; i < RESP_DEPTH_MAX; i++)
+        memcpy(text + i * 4, "*1\r\n", 4);
+    memcpy(text + RESP_DEPTH_MAX * 4, ":1\r\n", 5);
     assert_scan(span_str(text), false, "*1;");
     memmove(text + 4, text, strlen(text) + 1);
     memcpy(text, "*1\r\n", 4);
@@ -317,9 +317,9 @@ static void plain_runs(void **state)
     assert_plain("+OK\r\n-ERR\r\n+OK\r\n", 10, 5, 1);
     assert_plain("+OK\r\n+OK\r\n", 0, 0, 0);
     assert_plain("+OX\r\n", 10, 0, 0);
-    char many[20 * 5 + 1] = "";
+    char many[20 * 5 + 1];
     for (size_t i = 0; i < 20; i++)
-        strcat(many, "+OK\r\n");
+        memcpy(many + i * 5, "+OK\r\n", 6);
     for (size_t max = 0; max <= 25; max++) {
         size_t n = max < 20 ? max : 20;
         assert_plain(many, max, n * 5, n);
