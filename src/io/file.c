@@ -69,8 +69,8 @@ static int sync_parent(const char *path, struct err *err)
     return rc;
 }
 
-/* mkstemp makes the file private; what is published gets the usual mode. fchmod, because umask()
- * cannot be read without changing it for all threads: the file is made with the mode at once. */
+/* Not mkstemp, whose files are private: what is published gets the usual mode, and the umask cannot
+ * be read without changing it for all threads. */
 static int open_temp(char *tmp, size_t size, const char *path, struct err *err)
 {
     for (unsigned i = 0; i < 100; i++) {

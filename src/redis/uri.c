@@ -169,8 +169,9 @@ static int parse_tcp(struct uri *u, struct span s, struct err *err)
     size_t at = find_last(auth, '@');
     bool login = at < auth.n;
     if (login && parse_userinfo(u, cut(auth, 0, at), err) < 0) return -1;
-    if (!login && find(path, '@') < path.n)
-        return err_set(err, ERR_USAGE, "a '/' in the user or password of the URI is written %%2F");
+    if (!login && (find(path, '@') < path.n || find(query, '@') < query.n))
+        return err_set(err, ERR_USAGE,
+                       "in the user or password of the URI '/' is written %%2F and '?' %%3F");
     if (parse_host(u, login ? cut(auth, at + 1, auth.n) : auth, err) < 0) return -1;
     if (path.n > 1 && parse_db(u, cut(path, 1, path.n), err) < 0) return -1;
     return query.n ? parse_query(u, cut(query, 1, query.n), err) : 0;

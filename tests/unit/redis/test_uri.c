@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// URIs: what is taken, what is refused, and that no password is ever shown.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "redis/uri.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    const char *text;
+    bool tls;
+    const char *unix_path, *host, *port, *user, *password;
+    int db;
+    const char *shown;
+} good[] = {
+    {"redis://h", false, NULL, "h", "6379", NULL, NULL, -1, "redis://h:6379"},
+    {"redis://h/", false, NULL, "h", "6379", NULL, NULL, -1, "redis://h:6379"},
+    {"REDISS://h.ex-am_ple.org:1", true, NULL, "h.ex-am_ple.org", "1", NULL, NULL, -1,
+     "rediss://h.ex-am_ple.org:1"},
+    {"redis://10.0.0.1:65535/15", false, NULL, "10.0.0.1", "65535", NULL, NULL, 15,
+     "redis://10.0.0.1:65535/15"},
+    {"redis://:sesame@h", false, NULL, "h", "6379", NULL, "sesame", -1, "redis://h:6379"},
+    {"redis://joe@h", false, NULL, "h", "6379", "joe", NULL, -1, "redis://h:6379"},
+    {"redis://joe:@h", false, NULL, "h", "6379", "joe", NULL, -1, "redis://h:6379"},
+    {"redis://joe:se:sa@me@h:7000/0", false, NULL, "h", "7000", "joe", "se:sa@me", 0,
+     "redis://h:7000/0"},
+    {"redis://j%6Fe%3A:%2f%3F%23%25%40%ff@h", false, NULL, "h", "6379", "joe:", "/?#%@\xff", -1,
+     "redis://h:6379"},
+    {"redis://:%41@h?db=2", false, NULL, "h", "6379", NULL, "A", 2, "redis://h:6379/2"},
+    {"redis://[::1]", false, NULL, "::1", "6379", NULL, NULL, -1, "redis://[::1]:6379"},
+    {"rediss://:p@[2001:db8::7]:6380/1", true, NULL, "2001:db8::7", "6380", NULL, "p", 1,
+     "rediss://[2001:db8::7]:6380/1"},
+    {"redis://[fe80::1%eth0]:1", false, NULL, "fe80::1%eth0", "1", NULL, NULL, -1,
+     "redis://[fe80::1%eth0]:1"},
+    {"unix:///run/redis.sock", false, "/run/redis.sock", NULL, "", NULL, NULL, -1,
+     "unix:///run/redis.sock"},
+    {"unix:///a%20b@c.sock?db=7", false, "/a b@c.sock", NULL, "", NULL, NULL, 7,
+     "unix:///a b@c.sock?db=7"},
+    {"unix://joe:pw@/r.sock", false, "/r.sock", NULL, "", "joe", "pw", -1, "unix:///r.sock"},
+    {"redis://h/2147483647", false, NULL, "h", "6379", NULL, NULL, 2147483647,
+     "redis://h:6379/2147483647"},
+};
+
+static void same(const char *a, const char *b)
+{
+    assert_int_equal(a == NULL, b == NULL);
+    if (a && b) assert_string_equal(a, b);
+}
+
+static void test_good(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
+        struct uri u;
+        struct err err = {.msg = ""};
+        if (uri_parse(&u, good[i].text, &err) < 0) fail_msg("%s: %s", good[i].text, err.msg);
+        assert_int_equal(u.tls, good[i].tls);
+        same(u.unix_path, good[i].unix_path);
+        same(u.host, good[i].host);
+        same(u.port, good[i].port);
+        same(u.user, good[i].user);
+        same(u.password, good[i].password);
+        assert_int_equal(u.db, good[i].db);
+        assert_string_equal(u.shown, good[i].shown);
+        uri_release(&u);
+        uri_release(&u);
+        assert_null(u.password);
+    }
+}
+
+/* Each holds a secret where one may stand by mistake; `words` is the help that must be given. */
+static const struct {
+    const char *text, *words;
+} bad[] = {
+    {"", "empty"},
+    {"s3cret", "redis://host:port"},
+    {"s3cret.host:6379", "redis://host:port"},
+    {"redis:s3cret", "redis://host:port"},
+    {"http://s3cret", "redis://, rediss://"},
+    {"s3cret://h", "redis://, rediss://"},
+    {"://s3cret", "redis://, rediss://"},
+    {"redis://", "names no host"},
+    {"redis:///3", "names no host"},
+    {"redis://:s3cret@", "names no host"},
+    {"redis://:s3cret@:6379", "names no host"},
+    {"redis://joe:s3cret", "%3A"},
+    {"redis://h:0", "1 to 65535"},
+    {"redis://h:65536", "1 to 65535"},
+    {"redis://h:", "1 to 65535"},
+    {"redis://h:+1", "1 to 65535"},
+    {"redis://h:99999999999999999999999", "1 to 65535"},
+    {"redis://:s3/cret@h:6379", "%2F"},
+    {"redis://:s3?cret@h:6379", "%3F"},
+    {"redis://:s3#cret@h:6379", "%23"},
+    {"redis://:s3cret%@h", "%25"},
+    {"redis://:s3cret%4@h", "%25"},
+    {"redis://:s3cret%4g@h", "%25"},
+    {"redis://:s3cret%00@h", "%00"},
+    {"redis://s3cret%zz:p@h", "%25"},
+    {"redis://:s3 cret@h", "%20"},
+    {"redis://h\n", "control character"},
+    {"redis://h/s3cret", "must be a number"},
+    {"redis://h/1/2", "must be a number"},
+    {"redis://h/-1", "must be a number"},
+    {"redis://h/2147483648", "must be a number"},
+    {"redis://h/1?db=2", "twice"},
+    {"redis://h?password=s3cret", "db=N"},
+    {"redis://h?db=1&x=s3cret", "must be a number"},
+    {"redis://h?", "db=N"},
+    {"redis://h?db=", "must be a number"},
+    {"redis://h#s3cret", "'#'"},
+    {"redis://::1", "brackets"},
+    {"redis://2001:db8::7:6379", "brackets"},
+    {"redis://[::1", "IPv6"},
+    {"redis://[s3cret]", "IPv6"},
+    {"redis://[]", "IPv6"},
+    {"redis://[::1%]", "IPv6"},
+    {"redis://[::1]x", "between the address and the port"},
+    {"redis://[::1]:", "1 to 65535"},
+    {"redis://h[0]", "characters"},
+    {"redis://h%41", "characters"},
+    {"redis://h,i", "characters"},
+    {"unix://", "unix:///run/redis.sock"},
+    {"unix:///", "unix:///run/redis.sock"},
+    {"unix://run/s3cret", "unix:///run/redis.sock"},
+    {"unix:///r?db=x", "must be a number"},
+    {"unix:///r?s3cret", "db=N"},
+    {"unix:///r%0a", "control character"},
+    {"unix:///r%00", "%00"},
+};
+
+static void test_bad(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+        struct uri u, before;
+        struct err err = {.msg = ""};
+        memset(&u, 0x11, sizeof(u));
+        before = u;
+        if (uri_parse(&u, bad[i].text, &err) == 0) fail_msg("%s is taken", bad[i].text);
+        assert_int_equal(err.code, ERR_USAGE);
+        if (!strstr(err.msg, bad[i].words)) fail_msg("%s: %s", bad[i].text, err.msg);
+        assert_null(strstr(err.msg, "s3"));
+        assert_null(strstr(err.msg, "cret"));
+        assert_memory_equal(&u, &before, sizeof(u));
+    }
+}
+
+static void test_long(void **state)
+{
+    (void)state;
+    char text[10000] = "redis://";
+    struct uri u;
+    struct err err;
+    memset(text + 8, 'h', 253);
+    assert_int_equal(uri_parse(&u, text, &err), 0);
+    assert_int_equal(strlen(u.host), 253);
+    assert_true(strlen(u.shown) < sizeof(u.shown));
+    uri_release(&u);
+    memset(text + 8, 'h', 254);
+    assert_int_equal(uri_parse(&u, text, &err), -1);
+    memset(text + 8, 'h', sizeof(text) - 9);
+    assert_int_equal(uri_parse(&u, text, &err), -1);
+    assert_non_null(strstr(err.msg, "too long"));
+}
+
+/* Whatever stands there: no crash, no leak, and never the password in what is shown. */
+static void test_cut_and_changed(void **state)
+{
+    (void)state;
+    static const char chars[] = ":/@?#[]%& =a0\x80";
+    static const char text[] = "rediss://jo%65:pQ%5a@[::1]:6380/12?db=3";
+    struct err err;
+    for (size_t cut = 0; cut <= sizeof(text) - 1; cut++) {
+        for (size_t at = 0; at <= cut; at++) {
+            for (size_t c = 0; c < sizeof(chars); c++) {
+                char *copy = malloc(cut + 1);
+                struct uri u;
+                memcpy(copy, text, cut);
+                copy[cut] = 0;
+                if (at < cut) copy[at] = chars[c];
+                if (uri_parse(&u, copy, &err) == 0) {
+                    /* behind an '@' it is the host */
+                    if (!strstr(copy, "@pQ")) assert_null(strstr(u.shown, "pQ"));
+                    uri_release(&u);
+                } else {
+                    assert_null(strstr(err.msg, "pQ"));
+                }
+                free(copy);
+            }
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_good),
+        cmocka_unit_test(test_bad),
+        cmocka_unit_test(test_long),
+        cmocka_unit_test(test_cut_and_changed),
+    };
+    return cmocka_run_group_tests_name("uri", tests, NULL, NULL);
+}
