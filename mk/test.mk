@@ -26,9 +26,11 @@ tsan: ## unit tests under the thread sanitizer
 	@$(MAKE) BUILD=$(BUILD)-tsan SANITIZE=thread OPT="-O1 -g" RUN_UNIT="setarch -R" unit
 
 # Fuzzing: one libFuzzer program for each tests/fuzz/fuzz_*.c, other files there are helpers.
-# Seeds: tests/golden, and tests/fuzz/corpus/<program> if there is one; what is found stays in
-# build-fuzz/corpus. Something that crashes is kept as build-fuzz/found-<program>-*.
+# The unit tests' helpers are at hand as well. Seeds of fuzz_rdb: tests/golden/rdb and
+# tests/fuzz/corpus/fuzz_rdb, where there are such; what is found goes on in build-fuzz/corpus.
+# An input that crashes is kept as build-fuzz/found-<program>-*.
 FUZZ_SECONDS ?= 60
+FUZZ_MAX_LEN ?= 65536
 FUZZ_BUILD   := $(BUILD)-fuzz
 FUZZ_SRC     := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_HELP    := $(filter-out $(FUZZ_SRC),$(sort $(wildcard tests/fuzz/*.c)))
@@ -47,18 +49,21 @@ fuzz-programs: $(FUZZ_NAMES:%=$(BUILD)/fuzz/%)
 
 # LLVMFuzzerTestOneInput has no prototype anywhere.
 $(BUILD)/obj/tests/fuzz/%.o: CPP_TEST := -Itests/fuzz -Wno-missing-prototypes
-$(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(FUZZ_HELP:%.c=$(BUILD)/obj/%.o) $(BUILD)/libkeyhaul.a
+$(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/libhelp.a $(BUILD)/libkeyhaul.a
 	@mkdir -p $(@D)
 	@echo "  FUZZ  $@"
-	@$(CC) $(CFLAGS_ALL) -o $@ $^ $(LD_ALL) -fsanitize=fuzzer $(LIBS_ALL)
+	@$(CC) $(CFLAGS_ALL) -o $@ $^ $(LD_ALL) -fsanitize=fuzzer -lcmocka $(LIBS_ALL)
+$(BUILD)/libhelp.a: $(FUZZ_HELP:%.c=$(BUILD)/obj/%.o) $(TEST_OBJ)
+	@rm -f $@
+	@$(AR) rcs $@ $^
 
 .PHONY: $(FUZZ_NAMES:%=fuzz-run-%)
 $(FUZZ_NAMES:%=fuzz-run-%): fuzz-run-%:
 	@mkdir -p $(FUZZ_BUILD)/corpus/$*
 	$(FUZZ_BUILD)/fuzz/$* -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=1024 \
-	    -print_final_stats=1 -verbosity=1 -artifact_prefix=$(FUZZ_BUILD)/found-$*- \
+	    -max_len=$(FUZZ_MAX_LEN) -print_final_stats=1 -verbosity=1 -artifact_prefix=$(FUZZ_BUILD)/found-$*- \
 	    $(patsubst %,-dict=%,$(wildcard tests/fuzz/$*.dict)) \
-	    $(FUZZ_BUILD)/corpus/$* $(wildcard tests/fuzz/corpus/$* tests/golden)
+	    $(FUZZ_BUILD)/corpus/$* $(wildcard tests/fuzz/corpus/$* tests/golden/$(*:fuzz_%=%))
 
 bench: $(BUILD)/keyhaul ## measure against native replication; BENCH_ARGS
 	$(PYTHON) bench/bench.py $(BENCH_ARGS)
