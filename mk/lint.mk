@@ -36,17 +36,16 @@ TIDY_JOBS ?= $(shell nproc)
 lint-tidy:
 	@printf '%s\n' $(SRC) | xargs -P$(TIDY_JOBS) -I{} tools/tidy {} -std=gnu17 -O1 $(CPP_ALL)
 
-# docs/reference is what the program says of itself.
-COMMANDS := migrate
+# The reference and the manual are what the program says of itself.
+DOCS_MADE := docs/reference/migrate.md docs/keyhaul.1
+SAY = $(if $(filter %.1,$(1)),help --man,help --markdown $(basename $(notdir $(1))))
 lint-docs: $(BUILD)/keyhaul
-	@for c in $(COMMANDS); do \
-	    $(BUILD)/keyhaul help --markdown $$c | cmp -s - docs/reference/$$c.md || \
-	    { echo "docs/reference/$$c.md: not what build/keyhaul says; run make docs"; exit 1; }; done
+	@$(foreach d,$(DOCS_MADE),$(BUILD)/keyhaul $(call SAY,$d) | cmp -s - $d || \
+	    { echo "$d: not what build/keyhaul says; run make docs"; exit 1; };)
 
 .PHONY: docs format
-docs: $(BUILD)/keyhaul ## write docs/reference from the program's own tables
+docs: $(BUILD)/keyhaul ## write the reference and the manual from the program's own tables
 	@mkdir -p docs/reference
-	@for c in $(COMMANDS); do $(BUILD)/keyhaul help --markdown $$c >docs/reference/$$c.md.new && \
-	    mv docs/reference/$$c.md.new docs/reference/$$c.md || exit 1; done
+	@$(foreach d,$(DOCS_MADE),$(BUILD)/keyhaul $(call SAY,$d) >$d.new && mv $d.new $d || exit 1;)
 format: ## lay out every C file with clang-format
 	@clang-format -i $(C_FILES)
