@@ -20,7 +20,7 @@
 
 #include <cmocka.h>
 
-static int free_port(void)
+int live_free_port(void)
 {
     struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof(sa);
@@ -58,7 +58,7 @@ struct client_config live_config(const struct live_server *s, const char *side)
 
 void live_start(struct live_server *s, bool with_port, const char *const *extra)
 {
-    *s = (struct live_server){.port = with_port ? free_port() : 0};
+    *s = (struct live_server){.port = with_port ? live_free_port() : 0};
     snprintf(s->dir, sizeof(s->dir), "/tmp/kh-live-XXXXXX");
     assert_non_null(mkdtemp(s->dir));
     snprintf(s->path, sizeof(s->path), "%s/s", s->dir);
@@ -83,8 +83,8 @@ void live_stop(struct live_server *s)
 {
     kill(s->pid, SIGKILL);
     waitpid(s->pid, NULL, 0);
-    static const char *const left[] = {"s", "log", "dump.rdb"};
-    for (size_t i = 0; i < 3; i++) {
+    static const char *const left[] = {"s", "log", "dump.rdb", "nodes.conf"};
+    for (size_t i = 0; i < sizeof(left) / sizeof(left[0]); i++) {
         char path[64];
         snprintf(path, sizeof(path), "%s/%s", s->dir, left[i]);
         unlink(path);
