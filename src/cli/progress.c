@@ -231,7 +231,6 @@ unsigned progress_block(const struct progress *p, const struct progress_style *s
     return 4;
 }
 
-/* Off a terminal: "snapshot 43.2 %, 1,234 keys, 98,231/s, 1.2 GB, 43.1 MB/s, errors 0, lag ..." */
 void progress_line(const struct progress *p, struct text *t)
 {
     char row[256], count[SHOWN], per_s[SHOWN], bytes[SHOWN], percent[SHOWN] = "", lag[SHOWN];
@@ -256,7 +255,7 @@ void progress_line(const struct progress *p, struct text *t)
     snprintf(row, sizeof(row), "%s%s: %s %s %s/s, %s %s/s, lag %s %s, errors %llu",
              metrics_phase_name(m->phase), percent, snapshot ? "keys" : "cmds", count, per_s, bytes,
              bytes_per_s, lag, age, (unsigned long long)m->errors);
-    text_printf(t, "%.*s\n", PROGRESS_COLUMNS, row);
+    text_printf(t, "%s\n", row);
 }
 
 void progress_json(const struct progress *p, struct text *t)

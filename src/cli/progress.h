@@ -46,7 +46,7 @@ void progress_figures(const struct progress *p, struct progress_figures *ret);
 /* Whole lines, each at most min(columns, 80) wide. Returns how many. */
 unsigned progress_block(const struct progress *p, const struct progress_style *style,
                         struct text *t);
-void progress_line(const struct progress *p, struct text *t); /* one line, at most 80 wide */
+void progress_line(const struct progress *p, struct text *t); /* one line, however wide */
 void progress_json(const struct progress *p, struct text *t); /* one line */
 
 /* "1 h 02 min", "3 min 04 s", "5.0 s". Returns out. */

@@ -154,7 +154,7 @@ static void put_phases(const struct summary *s, struct text *t)
     unsigned n = find_phases(s, rows);
     char count[SHOWN], bytes[SHOWN], rate[SHOWN], byte_rate[SHOWN], time[SHOWN];
     if (n)
-        text_printf(t, "\n%-10s%14s%24s%10s%12s%10s\n", "phase", "time", "moved", "bytes", "per s",
+        text_printf(t, "\n%-10s%12s%24s%10s%13s%11s\n", "phase", "time", "moved", "bytes", "per s",
                     "bytes/s");
     for (unsigned i = 0; i < n; i++) {
         const struct phase_row *r = &rows[i];
@@ -162,12 +162,12 @@ static void put_phases(const struct summary *s, struct text *t)
         num_human_bytes(bytes, sizeof(bytes), r->bytes);
         num_human_count(rate, sizeof(rate), (uint64_t)per_second(r->count, r->seconds));
         num_human_bytes(byte_rate, sizeof(byte_rate), (uint64_t)per_second(r->bytes, r->seconds));
-        text_printf(t, "%-10s%14s%15s %-8s%10s%12s%10s\n", r->name,
+        text_printf(t, "%-10s%12s%15s %-8s%10s%13s%11s\n", r->name,
                     progress_time(time, sizeof(time), r->seconds), count, r->what, bytes, rate,
                     byte_rate);
     }
     progress_time(time, sizeof(time), (double)(s->last->mono_ms - s->first->mono_ms) / 1000);
-    text_printf(t, "%s%-10s%14s\n", n ? "" : "\n", "total", time);
+    text_printf(t, "%s%-10s%12s\n", n ? "" : "\n", "total", time);
 }
 
 static void put_lag(const struct metrics *m, char *out, size_t size)

@@ -73,6 +73,26 @@ static void replaces_what_is_no_utf8(void **state)
     }
 }
 
+static void makes_plain(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"plain words", "plain words"},
+        {"a\x1b[31mb", "a?[31mb"},
+        {"a\nb\tc\x7f", "a?b?c?"},
+        {"\xc2\x9b"
+         "1m",
+         "??1m"},
+        {"\xff\xfe", "??"},
+        {"\xc3\xa4", "\xc3\xa4"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char words[32];
+        strcpy(words, cases[i][0]);
+        assert_string_equal(text_make_plain(words), cases[i][1]);
+    }
+}
+
 static void sets_commas(void **state)
 {
     (void)state;
@@ -121,8 +141,11 @@ static void long_words_and_limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(wraps_at_the_width),       cmocka_unit_test(escapes_json),
-        cmocka_unit_test(replaces_what_is_no_utf8), cmocka_unit_test(sets_commas),
+        cmocka_unit_test(wraps_at_the_width),
+        cmocka_unit_test(escapes_json),
+        cmocka_unit_test(replaces_what_is_no_utf8),
+        cmocka_unit_test(sets_commas),
+        cmocka_unit_test(makes_plain),
         cmocka_unit_test(long_words_and_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
