@@ -140,6 +140,7 @@ def test_type_incremental(source, target, keyhaul):
     source.call("SET", "before", "1")
     source.call("RPUSH", "list", "a")
     k = keyhaul(source, target, "--type", "incremental")
+    k.wait_metric(lambda m: m["phase"] in ("catch-up", "stream"))
     k.wait_caught_up()
     source.call("SET", "after", "2")
     source.call("RPUSH", "list", "b")
