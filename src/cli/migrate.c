@@ -14,6 +14,7 @@
 #include "cli/screen.h"
 #include "cli/summary.h"
 #include "control/config.h"
+#include "control/run.h"
 #include "io/file.h"
 
 #include <errno.h>
@@ -44,6 +45,7 @@ struct migrate {
     struct err err;
 
     /* the watcher's own */
+    bool log_is_file; /* and open */
     bool live, told_stopping, told_metrics, stdout_gone;
     struct screen screen;
     struct progress progress;
@@ -219,7 +221,7 @@ static void print_error_event(struct migrate *m, const struct err *err)
 
 static int print_error(struct migrate *m, const struct err *err)
 {
-    if (m->cfg.log.file) log_error("%s", err->msg); /* on standard error it would stand twice */
+    if (m->log_is_file) log_error("%s", err->msg); /* on standard error it would stand twice */
     print_error_event(m, err);
     return cli_fail(err);
 }
@@ -292,6 +294,7 @@ static int open_outputs(struct migrate *m, struct err *err)
     m->live = !m->cfg.quiet && !is_json(m) && screen_can_redraw();
     if (m->live && !m->cfg.log.file) m->cfg.log.around = screen_around;
     if (log_open(&m->cfg.log, err) < 0) return err_wrap(err, "--log-file");
+    m->log_is_file = m->cfg.log.file;
     progress_init(&m->progress);
     look(m);
     m->first = m->now;

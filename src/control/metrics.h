@@ -4,6 +4,7 @@
 #define KEYHAUL_CONTROL_METRICS_H
 
 #include "control/text.h"
+#include "engine/counters.h"
 #include "engine/task.h"
 
 #define METRICS_SCHEMA                                                                             \

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A task from connect to the last reply: checks first, then snapshot, then stream.
+#include "control/run.h"
+
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/num.h"

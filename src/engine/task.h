@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A task: one migration from one source to one target, from connect to the last reply.
-//
-// task_run() does it all on the calling thread (the pipeline's thread). Others look at the counters
-// and set `stop`; nothing else is shared.
+// What a task is to do: one migration from one source to one target. control/run.h runs it.
 #ifndef KEYHAUL_ENGINE_TASK_H
 #define KEYHAUL_ENGINE_TASK_H
 
-#include "engine/counters.h"
 #include "engine/select.h"
 #include "io/conn.h"
 #include "redis/uri.h"
@@ -42,11 +38,5 @@ struct task_facts {
     char source_name[96], target_name[96]; /* "Redis 7.0.15", for people */
     char source_shown[160], target_shown[160];
 };
-
-/* Run to the end. 0: done (or stopped by *stop with nothing lost). -1: err says why and decides the
- * exit status (err_exit_status). Unresolved errors under on_error continue: ERR_UNRESOLVED.
- * `*stop` may be set at any time by another thread or a signal handler. */
-KH_MUST int task_run(const struct task_config *cfg, struct counters *counters,
-                     struct task_facts *facts, const volatile bool *stop, struct err *err);
 
 #endif

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Running a task: one migration, from connect to the last reply.
+//
+// task_run() does it all on the calling thread (the pipeline's thread). Others look at the counters
+// and set `stop`; nothing else is shared.
+#ifndef KEYHAUL_CONTROL_RUN_H
+#define KEYHAUL_CONTROL_RUN_H
+
+#include "engine/counters.h"
+#include "engine/task.h"
+
+/* Run to the end. 0: done (or stopped by *stop with nothing lost). -1: err says why and decides the
+ * exit status (err_exit_status). Unresolved errors under on_error continue: ERR_UNRESOLVED.
+ * `*stop` may be set at any time by another thread or a signal handler. */
+KH_MUST int task_run(const struct task_config *cfg, struct counters *counters,
+                     struct task_facts *facts, const volatile bool *stop, struct err *err);
+
+#endif
