@@ -149,7 +149,7 @@ static void test_live_states(void **state)
     live_stop(&s);
 }
 
-/* Run against rules; redis_version as told. The commands sent are in s->log. */
+/* Run against rules; redis_version as told. The commands sent are in s->log, after fake_stop(). */
 static int run_fake(struct fake_server *s, const struct fake_step *rules, size_t n,
                     unsigned version, struct check_notes *notes, struct err *err)
 {
@@ -190,9 +190,9 @@ static void test_words_of_6_0(void **state)
     assert_int_equal(run_fake(&s, rules, N(rules), 0x060010, &notes, &err), -1);
     assert_int_equal(err.code, ERR_PERM);
     assert_true(has(err.msg, "ACL SETUSER default +restore ~*"));
+    fake_stop(&s);
     assert_null(strstr(s.log, "FUNCTION")); /* 6.0 knows none: not asked */
     assert_non_null(strstr(s.log, "XADD"));
-    fake_stop(&s);
 }
 
 static void test_managed_service(void **state)
@@ -231,17 +231,17 @@ static void test_no_real_multi(void **state)
     assert_int_equal(run_fake(&s, rules, N(rules), 0x07000f, &notes, &err), -1);
     assert_int_equal(err.code, ERR_REFUSED);
     assert_true(has(err.msg, "does not honour MULTI"));
+    fake_stop(&s);
     assert_null(strstr(s.log, "SET "));
     assert_null(strstr(s.log, "DEL "));
-    fake_stop(&s);
 
     const struct fake_step none[] = {{.expect = "PING", .reply = "+PONG\r\n"},
                                      {.expect = "MULTI", .reply = "-ERR unknown command\r\n"},
                                      {.expect = "", .reply = "+QUEUED\r\n"}};
     assert_int_equal(run_fake(&s, none, N(none), 0x07000f, &notes, &err), -1);
     assert_int_equal(err.code, ERR_UNSUPPORTED);
-    assert_string_equal(s.log, "PING\nMULTI\n"); /* and nothing after it */
     fake_stop(&s);
+    assert_string_equal(s.log, "PING\nMULTI\n"); /* and nothing after it */
 }
 
 static void test_passing_faults(void **state)
@@ -262,9 +262,9 @@ static void test_passing_faults(void **state)
         assert_int_equal(run_fake(&s, rules, N(rules), 0x07000f, &notes, &err), -1);
         assert_int_equal(err.code, ERR_BUSY);
         assert_true(has(err.msg, cases[i].words));
+        fake_stop(&s);
         size_t n = strlen(s.log);
         assert_string_equal(s.log + n - 8, "DISCARD\n");
-        fake_stop(&s);
     }
 }
 
