@@ -7,6 +7,7 @@
 #include "redis/peer.h"
 #include "wire/resp.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,9 +151,14 @@ int client_callv(struct client *c, struct reply **ret, size_t argc, const struct
 /* The variadic calls' arguments as spans; how many. */
 static size_t gather(struct span argv[ARGS_MAX], va_list ap)
 {
-    size_t n = 0;
-    for (const char *s; n < ARGS_MAX && (s = va_arg(ap, const char *)) != NULL;)
+    const char *s = va_arg(ap, const char *);
+    assert(s); /* a command has a name */
+    argv[0] = span_str(s);
+    size_t n = 1;
+    while ((s = va_arg(ap, const char *)) != NULL) {
+        assert(n < ARGS_MAX);
         argv[n++] = span_str(s);
+    }
     return n;
 }
 

@@ -21,6 +21,8 @@ static bool has(const char *text, const char *part)
     return false;
 }
 
+#define SET_TEXT(to, text) snprintf(to, sizeof(to), "%s", text)
+
 struct fixture {
     struct server_facts source, target;
     struct task_config *cfg; /* large */
@@ -78,24 +80,24 @@ static void test_well(void **state)
 static void test_same_server(void **state)
 {
     struct fixture *f = *state;
-    strcpy(f->target.run_id, "RUN-1");
+    SET_TEXT(f->target.run_id, "RUN-1");
     refused(f, ERR_REFUSED, "source redis://s:1 and target redis://t:2 are the same server");
 }
 
 static void test_target_replicates_from_source(void **state)
 {
     struct fixture *f = *state;
-    strcpy(f->target.replid, "history-1");
+    SET_TEXT(f->target.replid, "history-1");
     f->target.role = FACTS_REPLICA;
-    strcpy(f->target.primary_host, "s");
-    strcpy(f->target.primary_port, "1");
+    SET_TEXT(f->target.primary_host, "s");
+    SET_TEXT(f->target.primary_port, "1");
     refused(f, ERR_REFUSED, "REPLICAOF NO ONE");
 }
 
 static void test_source_replicates_from_target(void **state)
 {
     struct fixture *f = *state;
-    strcpy(f->target.replid, "history-1");
+    SET_TEXT(f->target.replid, "history-1");
     f->source.role = FACTS_REPLICA;
     f->source.link_up = true;
     refused(f, ERR_REFUSED, "source redis://s:1 replicates from the target");
@@ -105,8 +107,8 @@ static void test_target_is_replica(void **state)
 {
     struct fixture *f = *state;
     f->target.role = FACTS_REPLICA;
-    strcpy(f->target.primary_host, "10.0.0.9");
-    strcpy(f->target.primary_port, "6390");
+    SET_TEXT(f->target.primary_host, "10.0.0.9");
+    SET_TEXT(f->target.primary_port, "6390");
     refused(f, ERR_REFUSED, "writes go to its primary 10.0.0.9:6390");
 }
 
@@ -114,8 +116,8 @@ static void test_replica_as_source(void **state)
 {
     struct fixture *f = *state;
     f->source.role = FACTS_REPLICA;
-    strcpy(f->source.primary_host, "p");
-    strcpy(f->source.primary_port, "3");
+    SET_TEXT(f->source.primary_host, "p");
+    SET_TEXT(f->source.primary_port, "3");
     refused(f, ERR_BUSY, "lost its primary p:3");
     f->source.link_up = true;
     assert_int_equal(run(f), 0);
@@ -151,7 +153,7 @@ static void test_memory_notes(void **state)
     assert_int_equal(f->notes.n, 0); /* no maxmemory: nothing to say */
     f->target.maxmemory = 4000000000;
     f->target.used_memory = 1000000000;
-    strcpy(f->target.maxmemory_policy, "allkeys-lru");
+    SET_TEXT(f->target.maxmemory_policy, "allkeys-lru");
     assert_int_equal(run(f), 0);
     assert_int_equal(f->notes.n, 2);
     assert_true(has(f->notes.text[0], "allkeys-lru"));

@@ -41,7 +41,7 @@ static long read_number(struct fake_server *s, char type)
     while ((c = read_byte(s)) >= 0 && c != '\n')
         if (n < sizeof(text) - 1) text[n++] = (char)c;
     text[n] = 0;
-    return c < 0 ? -1 : atol(text);
+    return c < 0 ? -1 : strtol(text, NULL, 10);
 }
 
 /* One command, its words joined by spaces; false at the end of the connection. */

@@ -258,7 +258,7 @@ static void test_large(void **state)
     (void)state;
     size_t n = 3u << 20;
     char *reply = malloc(n + 32);
-    int head = sprintf(reply, "$%zu\r\n", n);
+    int head = snprintf(reply, 32, "$%zu\r\n", n);
     memset(reply + head, 'r', n);
     memcpy(reply + head + n, "\r\n", 2);
     const struct fake_step steps[] = {

@@ -148,7 +148,7 @@ static void test_hostile(void **state)
     }
     char *many = malloc(70000 * 24), *p = many;
     for (int i = 0; i < 70000; i++)
-        p += sprintf(p, "db%d:keys=1\r\n", i);
+        p += snprintf(p, 24, "db%d:keys=1\r\n", i);
     struct server_facts f = {0};
     struct err err = {0};
     assert_int_equal(facts_parse(&f, span_of(many, (size_t)(p - many)), &err), -1);

@@ -155,9 +155,9 @@ static void test_hostile_lengths(void **state)
 static void test_tree_counts(void **state)
 {
     (void)state;
-    size_t n = 0;
+    size_t n = 8;
     char *p = malloc(CAP);
-    n += (size_t)sprintf(p, "*20000\r\n");
+    memcpy(p, "*20000\r\n", n);
     for (int i = 0; i < 20000; i++) {
         memcpy(p + n, ":1\r\n", 4);
         n += 4;
