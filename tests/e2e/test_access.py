@@ -177,7 +177,7 @@ def test_password_missing(locked, keyhaul, side):
 def test_password_file_missing(source, target, keyhaul, tmp_path):
     k = keyhaul(source, target, "--source-password-file", tmp_path / "nowhere")
     assert k.wait() in (1, 2)
-    assert "nowhere" in k.said
+    assert "source-password-file" in k.said
 
 
 # -- rights ------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def test_json_lines(source, target, keyhaul):
 
 def test_json_error(source, keyhaul):
     k = keyhaul(source, source, "--output", "json").expect(3)
-    text = [json.loads(line) for line in k.said.splitlines()]
+    text = [json.loads(line) for line in k.stdout.splitlines()]
     assert "same server" in json.dumps(text)
 
 
