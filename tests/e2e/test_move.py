@@ -317,7 +317,8 @@ def version_pairs():
     return [p for n in others for p in ((n, "default"), ("default", n), (n, n))]
 
 
-@pytest.mark.parametrize("pair", version_pairs(), ids=" to ".join)
+@pytest.mark.parametrize("pair", version_pairs(),
+                         ids=[" to ".join(p) for p in version_pairs()])
 def test_versions(servers, server, keyhaul, pair):
     """Everything that both versions know; to a newer one and to itself with the newer types too."""
     source, target = (server(side, binary=servers[n]) for side, n in zip(("source", "target"), pair))
