@@ -76,7 +76,7 @@ int cli_fail(const struct err *err)
 
 int cli_print(const void *p, size_t n)
 {
-    struct err err;
+    struct err err = {0};
     if (fwrite(p, 1, n, stdout) == n && fflush(stdout) == 0) return 0;
     err_set(&err, ERR_IO, "cannot write to standard output: %s", strerror(errno));
     return cli_fail(&err);
@@ -85,7 +85,7 @@ int cli_print(const void *p, size_t n)
 int cli_version(int argc, char **argv)
 {
     static const char words[] = "keyhaul " KEYHAUL_VERSION "\n";
-    struct err err;
+    struct err err = {0};
     if (argc > 1) {
         err_set(&err, ERR_USAGE, "takes no arguments");
         return cli_usage(argv[0], &err);
@@ -97,7 +97,7 @@ int cli_version(int argc, char **argv)
 static int unknown_command(const char *word)
 {
     struct nearest near;
-    struct err err;
+    struct err err = {0};
     bool plain = *word && strlen(word) <= 20 && !word[strspn(word, "abcdefghijklmnopqrstuvwxyz-")];
     nearest_init(&near, plain ? word : "");
     for (size_t i = 0; i < COMMANDS; i++)

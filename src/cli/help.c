@@ -149,7 +149,7 @@ static int make_text(struct text *t, int argc, char **argv, struct err *err)
 int cli_help(int argc, char **argv)
 {
     struct text t;
-    struct err err;
+    struct err err = {0};
     int status;
     text_init(&t, 1 << 20);
     if (make_text(&t, argc, argv, &err) < 0)

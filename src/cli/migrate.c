@@ -36,16 +36,17 @@ struct migrate {
     struct config cfg;
     struct counters counters;
     struct task_facts facts;
-    volatile bool stop;
-    atomic_bool ended;
-    int wake; /* eventfd: `stop` or `ended` has changed */
+    volatile bool stop; /* for the task */
+    atomic_bool asked_to_stop, ended;
+    atomic_bool leaving; /* everything is told: the signal thread may end */
+    int wake;            /* eventfd: one of these has changed */
     sigset_t signals;
     pthread_t task_thread, signal_thread;
     int rc; /* of the task, with err */
     struct err err;
 
     /* the watcher's own */
-    bool log_is_file; /* and open */
+    bool log_is_open;
     bool live, told_stopping, told_metrics, stdout_gone;
     struct screen screen;
     struct progress progress;
@@ -81,7 +82,8 @@ static void *watch_signals(void *arg)
     for (;;) {
         int sig;
         if (sigwait(&m->signals, &sig) != 0) continue;
-        if (m->stop) _exit(err_exit_status(ERR_INTERNAL));
+        if (atomic_load(&m->leaving)) return NULL;
+        if (atomic_exchange(&m->asked_to_stop, true)) _exit(err_exit_status(ERR_INTERNAL));
         m->stop = true;
         wake_watcher(m);
     }
@@ -90,7 +92,7 @@ static void *watch_signals(void *arg)
 /* To standard output. That nobody reads any more is no reason to stop moving data. */
 static void print_text(struct migrate *m)
 {
-    struct err err;
+    struct err err = {0};
     if (m->stdout_gone || text_result(&m->text, &err) < 0) return;
     if (fwrite(m->text.buf.p, 1, m->text.buf.n, stdout) == m->text.buf.n && fflush(stdout) == 0)
         return;
@@ -100,7 +102,7 @@ static void print_text(struct migrate *m)
 
 static void write_metrics(struct migrate *m, const struct metrics_end *end)
 {
-    struct err err;
+    struct err err = {0};
     if (!m->cfg.metrics_file) return;
     text_clear(&m->text);
     metrics_json(&m->text, &m->now, &m->cfg.task, end);
@@ -121,7 +123,7 @@ static void look(struct migrate *m)
 static void tell_stopping(struct migrate *m)
 {
     static const char words[] = "stopping: finishing what is in flight (again to leave at once)";
-    if (m->told_stopping || !m->stop) return;
+    if (m->told_stopping || !atomic_load(&m->asked_to_stop)) return;
     m->told_stopping = true;
     if (m->cfg.quiet) return;
     if (m->live) {
@@ -184,6 +186,14 @@ static void watch(struct migrate *m)
     }
 }
 
+/* By a signal of our own; pthread_cancel() would leave the sanitizers with a stack in disorder. */
+static void end_signal_thread(struct migrate *m)
+{
+    atomic_store(&m->leaving, true);
+    pthread_kill(m->signal_thread, SIGINT);
+    pthread_join(m->signal_thread, NULL);
+}
+
 static int start_threads(struct migrate *m, struct err *err)
 {
     sigemptyset(&m->signals);
@@ -198,8 +208,7 @@ static int start_threads(struct migrate *m, struct err *err)
     if (rc == 0) {
         rc = pthread_create(&m->task_thread, NULL, run_task, m);
         if (rc == 0) return 0;
-        pthread_cancel(m->signal_thread);
-        pthread_join(m->signal_thread, NULL);
+        end_signal_thread(m);
     }
     close(m->wake);
     return err_set(err, ERR_NOMEM, "cannot start a thread: %s", strerror(rc));
@@ -219,11 +228,13 @@ static void print_error_event(struct migrate *m, const struct err *err)
     print_text(m);
 }
 
+/* Once and no more on standard error: as a line of the log for who reads JSON, else in plain words.
+ */
 static int print_error(struct migrate *m, const struct err *err)
 {
-    if (m->log_is_file) log_error("%s", err->msg); /* on standard error it would stand twice */
     print_error_event(m, err);
-    return cli_fail(err);
+    if (m->log_is_open && (is_json(m) || m->cfg.log.file)) log_error("%s", err->msg);
+    return m->log_is_open && is_json(m) ? err_exit_status(err->code) : cli_fail(err);
 }
 
 /* A person who mistyped a host needs one line, not empty tables. */
@@ -255,7 +266,7 @@ static int tell_end(struct migrate *m)
         .last = &m->now,
         .marks = &m->marks,
         .err = err,
-        .outcome = summary_outcome(&m->cfg.task, &m->now, err, m->stop),
+        .outcome = summary_outcome(&m->cfg.task, &m->now, err, atomic_load(&m->asked_to_stop)),
         .exit_status = err ? err_exit_status(err->code) : 0,
     };
     bool failed = err && err->code != ERR_STOPPED;
@@ -272,18 +283,17 @@ static int tell_end(struct migrate *m)
 /* From here on there are threads; everything that can be wrong with the options was found. */
 static int run(struct migrate *m)
 {
-    struct err err;
+    struct err err = {0};
     if (start_threads(m, &err) < 0) {
         if (m->live) screen_close(&m->screen);
         return print_error(m, &err);
     }
     watch(m);
     pthread_join(m->task_thread, NULL);
-    pthread_cancel(m->signal_thread);
-    pthread_join(m->signal_thread, NULL);
     if (m->live) screen_close(&m->screen);
     m->live = false;
     int status = tell_end(m);
+    end_signal_thread(m); /* not before: telling may hang as well */
     close(m->wake);
     return status;
 }
@@ -294,7 +304,7 @@ static int open_outputs(struct migrate *m, struct err *err)
     m->live = !m->cfg.quiet && !is_json(m) && screen_can_redraw();
     if (m->live && !m->cfg.log.file) m->cfg.log.around = screen_around;
     if (log_open(&m->cfg.log, err) < 0) return err_wrap(err, "--log-file");
-    m->log_is_file = m->cfg.log.file;
+    m->log_is_open = true;
     progress_init(&m->progress);
     look(m);
     m->first = m->now;
@@ -318,7 +328,7 @@ static int refuse(struct migrate *m, const char *command, const struct err *err)
 
 static int configure_and_run(struct migrate *m, int argc, char **argv)
 {
-    struct err err;
+    struct err err = {0};
     if (options_parse(&m->options, OPTION_COMMAND_MIGRATE, argc, argv, &err) < 0)
         return refuse(m, argv[0], &err);
     if (options_given(&m->options, OPTION_HELP)) {
@@ -333,7 +343,7 @@ static int configure_and_run(struct migrate *m, int argc, char **argv)
 
 int cli_migrate(int argc, char **argv)
 {
-    struct err err;
+    struct err err = {0};
     struct migrate *m = calloc(1, sizeof(*m));
     if (!m) {
         err_set(&err, ERR_NOMEM, "out of memory");

@@ -98,7 +98,7 @@ void progress_figures(const struct progress *p, struct progress_figures *ret)
     double s = then ? (double)(m->mono_ms - then->mono_ms) / 1000 : 0;
     *ret = (struct progress_figures){.left_s = -1};
     find_percent(m, ret);
-    if (s <= 0) return;
+    if (!then || s <= 0) return;
     ret->keys_per_s = rate(m->keys_written, then->keys, s);
     ret->commands_per_s = rate(m->commands_written, then->commands, s);
     ret->bytes_per_s = rate(moved_bytes(m), then->bytes, s);

@@ -2,6 +2,8 @@
 // The live block. One write() per picture, so that nothing flickers.
 #include "cli/screen.h"
 
+#include "base/num.h"
+
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,8 +24,9 @@ static unsigned terminal_columns(void)
 {
     struct winsize size;
     const char *columns = getenv("COLUMNS");
-    int n = columns ? atoi(columns) : 0;
-    if (n > 0) return (unsigned)n;
+    uint64_t n;
+    if (columns && num_get_u64(span_str(columns), &n) && n > 0 && n <= UINT16_MAX)
+        return (unsigned)n;
     if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0) return size.ws_col;
     return 0;
 }

@@ -26,10 +26,10 @@ static int setup(void **state)
     struct err err;
     assert_int_equal(db_select_parse(&f->cfg.select, "0,3", &err), 0);
     assert_int_equal(db_select_parse_map(&f->cfg.select, "3:5", &err), 0);
-    strcpy(f->cfg.source.uri.shown, "redis://a:6379");
-    strcpy(f->cfg.target.uri.shown, "redis://b:6379");
-    strcpy(f->facts.source_name, "Redis 7.0.15");
-    strcpy(f->facts.target_name, "Valkey 9.1.0");
+    snprintf(f->cfg.source.uri.shown, sizeof(f->cfg.source.uri.shown), "%s", "redis://a:6379");
+    snprintf(f->cfg.target.uri.shown, sizeof(f->cfg.target.uri.shown), "%s", "redis://b:6379");
+    snprintf(f->facts.source_name, sizeof(f->facts.source_name), "%s", "Redis 7.0.15");
+    snprintf(f->facts.target_name, sizeof(f->facts.target_name), "%s", "Valkey 9.1.0");
     text_init(&f->t, 1 << 16);
     f->first.mono_ms = 1000;
     *state = f;

@@ -14,8 +14,8 @@
 static char *render(struct text *t, const struct metrics *m, const struct metrics_end *end)
 {
     struct task_config *cfg = test_calloc(1, sizeof(*cfg));
-    strcpy(cfg->source.uri.shown, "redis://a:6379");
-    strcpy(cfg->target.uri.shown, "unix:///\"b\"");
+    snprintf(cfg->source.uri.shown, sizeof(cfg->source.uri.shown), "%s", "redis://a:6379");
+    snprintf(cfg->target.uri.shown, sizeof(cfg->target.uri.shown), "%s", "unix:///\"b\"");
     text_init(t, 1 << 16);
     metrics_json(t, m, cfg, end);
     text_printf(t, "%c", 0);

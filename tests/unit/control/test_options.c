@@ -267,8 +267,8 @@ static void wipe_leaves_nothing(void **state)
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char uri[64] = {0}, all[64] = {0};
-        strcpy(uri, cases[i][0]);
-        strcpy(all, cases[i][1]);
+        snprintf(uri, sizeof(uri), "%s", cases[i][0]);
+        snprintf(all, sizeof(all), "%s", cases[i][1]);
         option_wipe_uri(uri);
         assert_memory_equal(uri, all, sizeof(uri)); /* also behind the end */
     }

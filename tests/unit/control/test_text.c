@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,7 +89,7 @@ static void makes_plain(void **state)
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char words[32];
-        strcpy(words, cases[i][0]);
+        snprintf(words, sizeof(words), "%s", cases[i][0]);
         assert_string_equal(text_make_plain(words), cases[i][1]);
     }
 }
