@@ -3,6 +3,7 @@
 #include "live_server.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -45,6 +46,7 @@ static void exec_server(const struct live_server *s, const char *const *extra)
     for (size_t i = 0; i < n; i++)
         copy[i] = strdup(argv[i]);
     copy[n] = NULL;
+    setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that dies leaves nothing behind */
     execvp("redis-server", copy);
     _exit(127);
@@ -67,6 +69,7 @@ void live_start(struct live_server *s, bool with_port, const char *const *extra)
     s->pid = fork();
     assert_true(s->pid >= 0);
     if (s->pid == 0) exec_server(s, extra);
+    setpgid(s->pid, s->pid); /* here as well: whoever comes first */
     for (int i = 0; i < 500; i++) {
         struct conn_addr addr = {.unix_path = s->path, .connect_timeout_ms = 1000};
         struct conn *c;
@@ -79,17 +82,24 @@ void live_start(struct live_server *s, bool with_port, const char *const *extra)
     fail_msg("redis-server did not start in %s", s->dir);
 }
 
+static void remove_dir(const char *path)
+{
+    DIR *d = opendir(path);
+    const struct dirent *e;
+    while (d && (e = readdir(d)) != NULL) {
+        char file[320];
+        snprintf(file, sizeof(file), "%s/%s", path, e->d_name);
+        unlink(file); /* "." and ".." stay */
+    }
+    if (d) closedir(d);
+    rmdir(path);
+}
+
 void live_stop(struct live_server *s)
 {
-    kill(s->pid, SIGKILL);
+    kill(-s->pid, SIGKILL); /* also a child that saves */
     waitpid(s->pid, NULL, 0);
-    static const char *const left[] = {"s", "log", "dump.rdb", "nodes.conf"};
-    for (size_t i = 0; i < sizeof(left) / sizeof(left[0]); i++) {
-        char path[64];
-        snprintf(path, sizeof(path), "%s/%s", s->dir, left[i]);
-        unlink(path);
-    }
-    rmdir(s->dir);
+    remove_dir(s->dir);
 }
 
 struct client *live_client(const struct live_server *s, const char *side)
