@@ -24,7 +24,7 @@
 
 static bool stopped(const volatile bool *stop)
 {
-    return stop && *stop;
+    return stop && __atomic_load_n(stop, __ATOMIC_RELAXED);
 }
 
 int conn_poll(int fd, short events, int64_t deadline_ms, const volatile bool *stop, struct err *err)
@@ -144,7 +144,6 @@ static int refuse_words(int errnum, const struct conn_attempt *at, struct err *e
     case EHOSTUNREACH:
     case ENETUNREACH: return err_set(err, ERR_NET, "%s: no route to the host", who);
     case ENOENT: return err_set(err, ERR_NET, "%s: no such socket (is the server running?)", who);
-    case ENOTSOCK:
     case EPROTOTYPE: return err_set(err, ERR_USAGE, "%s is not a stream socket", who);
     case EACCES:
     case EPERM: return err_set(err, ERR_PERM, "%s: no permission to connect", who);
@@ -225,6 +224,8 @@ static int resolve(const struct conn_addr *a, struct addrinfo **ret, struct err 
 {
     struct addrinfo hints = {
         .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+    if (!*a->port || a->port[strspn(a->port, "0123456789")])
+        return err_set(err, ERR_USAGE, "%s: the port must be a number", a->host);
     int rc = getaddrinfo(a->host, a->port, &hints, ret);
     switch (rc) {
     case 0: return 0;

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 
 #define READ_AHEAD_BYTES (256 * 1024)
+#define OUT_BYTES        65536 /* a record, and answers to a server that asks for new keys */
 #define RECORD_BYTES     16384 /* most plain bytes of a TLS record; SSL_write makes one per call */
 
 struct conn_tls_state {
@@ -21,33 +22,68 @@ struct conn_tls_state {
     SSL *ssl;
     BIO_METHOD *bio_method;
     bool verify, own_cert;
-    bool up;       /* handshake done: close with a goodbye */
-    bool drained;  /* what lies in OpenSSL's buffer is no whole record: only poll() can help */
-    bool eof;      /* the socket came to its end */
-    int sys_errno; /* of the last failed recv or send */
-    size_t retry;  /* bytes of a write that has to be offered again */
+    bool up;          /* handshake done: close with a goodbye */
+    bool drained;     /* what lies in OpenSSL's buffer is no whole record: only poll() can help */
+    bool eof;         /* the socket came to its end */
+    char bad_day[16]; /* when the certificate that is refused ends or begins */
+    int sys_errno;    /* of the last failed recv or send */
+    size_t owed;      /* plain bytes in `out` for which the caller has not been told "taken" */
+    size_t out_at, out_n;
     /* An error met after bytes that went to the caller, and every error from then on. Apart, as
      * what the server said before it went can still be read when writing fails. */
     struct err read_late, write_late;
     uint8_t gather[RECORD_BYTES]; /* small pieces of a writev become one record */
+    uint8_t out[OUT_BYTES];       /* encrypted, not sent yet: out_at .. out_n */
 };
 
-/* ---- the socket under OpenSSL: its own BIO would write() and raise SIGPIPE ---- */
+/* ---- the socket under OpenSSL ----
+ *
+ * Not OpenSSL's own: that would write() and raise SIGPIPE. And ours takes every byte, keeping aside
+ * what the socket does not: OpenSSL never sees a write that is half done. With one it fails ("bad
+ * length") when the server asks for new keys at that moment (TLS 1.3; openssl 3.0, issue 8677). */
+
+/* What the socket takes of p: 0 when it is full, -1 with sys_errno. */
+static ssize_t send_some(struct conn *c, const void *p, size_t n)
+{
+    ssize_t r;
+    do {
+        r = send(c->fd, p, n, MSG_NOSIGNAL);
+    } while (r < 0 && errno == EINTR);
+    if (r >= 0) return r;
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return 0;
+    c->tls->sys_errno = errno;
+    return -1;
+}
+
+/* Send what was kept aside: 1 all of it went, 0 the socket is full, -1 with sys_errno. */
+static int flush_out(struct conn *c)
+{
+    struct conn_tls_state *t = c->tls;
+    while (t->out_at < t->out_n) {
+        ssize_t r = send_some(c, t->out + t->out_at, t->out_n - t->out_at);
+        if (r <= 0) return (int)r;
+        t->out_at += (size_t)r;
+    }
+    t->out_at = t->out_n = 0;
+    return 1;
+}
 
 static int bio_send(BIO *b, const char *p, int n)
 {
     struct conn *c = BIO_get_data(b);
+    struct conn_tls_state *t = c->tls;
     BIO_clear_retry_flags(b);
-    ssize_t r;
-    do {
-        r = send(c->fd, p, (size_t)n, MSG_NOSIGNAL);
-    } while (r < 0 && errno == EINTR);
-    if (r >= 0) return (int)r;
-    if (errno == EAGAIN || errno == EWOULDBLOCK)
-        BIO_set_retry_write(b);
-    else
-        c->tls->sys_errno = errno;
-    return -1;
+    int rc = flush_out(c);
+    ssize_t r = rc > 0 ? send_some(c, p, (size_t)n) : rc;
+    if (r < 0) return -1;
+    size_t rest = (size_t)(n - r);
+    if (rest > sizeof(t->out) - t->out_n) {
+        t->sys_errno = ENOBUFS; /* the server keeps asking and does not listen */
+        return -1;
+    }
+    if (rest) memcpy(t->out + t->out_n, p + r, rest);
+    t->out_n += rest;
+    return n;
 }
 
 static int bio_recv(BIO *b, char *p, int n)
@@ -126,24 +162,17 @@ static const char *alert_words(const struct conn_tls_state *t, int reason)
     }
 }
 
-static int date_words(const struct conn_tls_state *t, const char *shown, struct err *err)
+static int date_words(const struct conn_tls_state *t, long v, const char *shown, struct err *err)
 {
-    X509 *cert = SSL_get0_peer_certificate(t->ssl);
-    struct tm tm;
-    char day[16] = "";
-    bool late = SSL_get_verify_result(t->ssl) == X509_V_ERR_CERT_HAS_EXPIRED;
-    const ASN1_TIME *when = !cert ? NULL
-                                  : (late ? X509_get0_notAfter(cert) : X509_get0_notBefore(cert));
-    if (when && ASN1_TIME_to_tm(when, &tm)) strftime(day, sizeof(day), "%Y-%m-%d", &tm);
-    if (late)
+    if (v == X509_V_ERR_CERT_HAS_EXPIRED)
         return err_set(err, ERR_TLS,
                        "%s: a certificate of the server has expired (%s): renew it there, or put "
                        "this machine's clock right",
-                       shown, day);
+                       shown, t->bad_day);
     return err_set(err, ERR_TLS,
                    "%s: a certificate of the server is not valid yet (%s): is this machine's "
                    "clock right?",
-                   shown, day);
+                   shown, t->bad_day);
 }
 
 static int verify_words(const struct conn_tls_state *t, const struct conn_addr *addr,
@@ -170,7 +199,7 @@ static int verify_words(const struct conn_tls_state *t, const struct conn_addr *
                        "stands in it (tls-server-name)",
                        shown, name);
     case X509_V_ERR_CERT_HAS_EXPIRED:
-    case X509_V_ERR_CERT_NOT_YET_VALID: return date_words(t, shown, err);
+    case X509_V_ERR_CERT_NOT_YET_VALID: return date_words(t, v, shown, err);
     default:
         return err_set(err, ERR_TLS, "%s: the server's certificate is refused: %s", shown,
                        X509_verify_cert_error_string(v));
@@ -231,6 +260,7 @@ static ssize_t tls_read(struct conn *c, void *p, size_t n, struct err *err)
     struct conn_tls_state *t = c->tls;
     if (t->read_late.code) return again(&t->read_late, err);
     size_t got = 0, step;
+    (void)flush_out(c); /* answers of TLS itself; an error shows again in the next write */
     while (got < n) {
         ERR_clear_error();
         if (SSL_read_ex(t->ssl, (uint8_t *)p + got, n - got, &step)) {
@@ -265,31 +295,38 @@ static int write_failed(struct conn_tls_state *t, int ssl_error, struct err *err
     return again(&t->write_late, err);
 }
 
+/* Encrypt and send one record. 1, 0 must wait, -1 with SSL_get_error() in ret_error. */
+static int write_record(struct conn *c, const void *p, size_t n, int *ret_error)
+{
+    struct conn_tls_state *t = c->tls;
+    ERR_clear_error();
+    if (SSL_write_ex(t->ssl, p, n, &t->owed)) return 1;
+    t->owed = 0;
+    *ret_error = SSL_get_error(t->ssl, 0);
+    return must_wait(*ret_error, &c->write_event) ? 0 : -1;
+}
+
+/* Bytes count as taken once the socket has them: then nothing is left behind that nobody sends. */
 static ssize_t tls_write(struct conn *c, const void *p, size_t n, struct err *err)
 {
     struct conn_tls_state *t = c->tls;
     if (t->write_late.code) return again(&t->write_late, err);
-    if (n < t->retry)
-        return err_set(err, ERR_INTERNAL,
-                       "a TLS write was begun with %zu bytes and repeated with "
-                       "%zu",
-                       t->retry, n);
+    if (n < t->owed)
+        return err_set(err, ERR_INTERNAL, "a TLS write begun with %zu bytes is repeated with %zu",
+                       t->owed, n);
     size_t put = 0;
-    while (put < n) {
-        size_t step = n - put < RECORD_BYTES ? n - put : RECORD_BYTES, done;
-        ERR_clear_error();
-        if (SSL_write_ex(t->ssl, (const uint8_t *)p + put, step, &done)) {
-            put += done;
-            t->retry = 0;
-            continue;
+    for (;;) {
+        int ssl_error = SSL_ERROR_SYSCALL, rc = flush_out(c);
+        if (rc == 0) c->write_event = POLLOUT;
+        if (rc > 0) {
+            put += t->owed;
+            t->owed = 0;
+            if (put == n) break;
+            size_t step = n - put < RECORD_BYTES ? n - put : RECORD_BYTES;
+            rc = write_record(c, (const uint8_t *)p + put, step, &ssl_error);
         }
-        int e = SSL_get_error(t->ssl, 0);
-        if (!must_wait(e, &c->write_event)) {
-            write_failed(t, e, err);
-            return put ? (ssize_t)put : -1;
-        }
-        t->retry = step;
-        break;
+        if (rc == 0) break;
+        if (rc < 0 && write_failed(t, ssl_error, err) < 0) return put ? (ssize_t)put : -1;
     }
     if (put) c->read_event = POLLIN; /* a read that waited for room may get on now */
     return (ssize_t)put;
@@ -392,10 +429,25 @@ static int load_own_cert(SSL_CTX *ctx, const struct conn_tls *tls, struct err *e
     return rc;
 }
 
+/* Called by OpenSSL for each certificate of the chain; only looks, as a refused one is gone later.
+ */
+static int note_day(int ok, X509_STORE_CTX *store)
+{
+    const SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    struct conn_tls_state *t = ssl ? SSL_get_app_data(ssl) : NULL;
+    const X509 *cert = X509_STORE_CTX_get_current_cert(store);
+    if (ok || !cert || !t) return ok;
+    bool late = X509_STORE_CTX_get_error(store) == X509_V_ERR_CERT_HAS_EXPIRED;
+    struct tm tm;
+    if (ASN1_TIME_to_tm(late ? X509_get0_notAfter(cert) : X509_get0_notBefore(cert), &tm))
+        strftime(t->bad_day, sizeof(t->bad_day), "%Y-%m-%d", &tm);
+    return ok;
+}
+
 static int load_trust(SSL_CTX *ctx, const struct conn_tls *tls, struct err *err)
 {
     if (tls->insecure_skip_verify) return 0;
-    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, note_day);
     if (!tls->ca_file && SSL_CTX_set_default_verify_paths(ctx) != 1)
         return err_set(err, ERR_TLS, "cannot read the system's CA certificates: %s",
                        openssl_words());
@@ -411,6 +463,8 @@ static int make_context(struct conn_tls_state *t, const struct conn_tls *tls, st
     if (!t->ctx || SSL_CTX_set_min_proto_version(t->ctx, TLS1_2_VERSION) != 1)
         return err_set(err, ERR_TLS, "cannot set up TLS: %s", openssl_words());
     SSL_CTX_set_mode(t->ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    /* No server of ours asks for it, and it would stop the stream in the middle (TLS 1.2). */
+    SSL_CTX_set_options(t->ctx, SSL_OP_NO_RENEGOTIATION);
     SSL_CTX_set_read_ahead(t->ctx, 1);
     SSL_CTX_set_default_read_buffer_len(t->ctx, READ_AHEAD_BYTES);
     SSL_CTX_set_session_cache_mode(t->ctx, SSL_SESS_CACHE_OFF);
@@ -451,6 +505,7 @@ static int shake_hands(struct conn *c, const struct conn_addr *addr, const struc
         if (rc == 1) break;
         if (!must_wait(SSL_get_error(t->ssl, rc), &event))
             return handshake_words(t, addr, at->shown, err);
+        if (flush_out(c) == 0) event |= POLLOUT;
         rc = conn_poll(c->fd, event, at->deadline_ms, at->stop, err);
         if (rc < 0) return -1;
         if (rc == 0)
@@ -483,6 +538,7 @@ int conn_tls_start(struct conn *c, const struct conn_addr *addr, const struct co
     t->ssl = SSL_new(t->ctx);
     if (!t->ssl || put_bio(c) < 0)
         return err_set(err, ERR_TLS, "cannot set up TLS: %s", openssl_words());
+    SSL_set_app_data(t->ssl, t);
     SSL_set_connect_state(t->ssl);
     if (name && set_name(t->ssl, tls, name, err) < 0) return -1;
     return shake_hands(c, addr, at, err);
