@@ -332,6 +332,8 @@ static int load_record(struct load *ld, const struct rdb_rec *rec, struct err *e
     switch (rec->kind) {
     case RDB_REC_KEY: return load_key(ld, rec, err);
     case RDB_REC_SELECTDB:
+        if (rec->n > INT32_MAX)
+            return err_set(err, ERR_FORMAT, "snapshot: an impossible database number");
         ld->db = rec->n;
         ld->to_db = ld->discard ? -1 : db_select_target(ld->select, rec->n);
         return 0;

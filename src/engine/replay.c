@@ -118,6 +118,34 @@ static int flush_all(struct replay *rp, struct err *err)
     return finish_flying(rp, err);
 }
 
+/* --- databases of the target --- */
+
+/* Ask for it outside of the batch, and leave the lane as the batch expects it. */
+static int try_db(struct replay *rp, int64_t db, struct err *err)
+{
+    struct lane *l = &rp->pl->lane;
+    char num[24];
+    snprintf(num, sizeof(num), "%lld", (long long)db);
+    struct span argv[] = {span_str("SELECT"), span_str(num)};
+    if (finish_flying(rp, err) < 0) return -1;
+    int64_t before = l->db;
+    if (lane_call_strs(l, -1, 2, argv, err) < 0) return -1;
+    if (l->outcome.last.type == '-') return 0;
+    l->db = db;
+    return before >= 0 && lane_select(l, before, err) < 0 ? -1 : 1;
+}
+
+int replay_has_db(struct replay *rp, int64_t db, struct err *err)
+{
+    if (rp->target->databases >= 0) return db < rp->target->databases;
+    if (db < rp->dbs_known) return 1;
+    if (rp->dbs_end && db >= rp->dbs_end) return 0;
+    int has = try_db(rp, db, err);
+    if (has > 0) rp->dbs_known = db + 1;
+    if (has == 0) rp->dbs_end = db;
+    return has;
+}
+
 /* --- commands larger than memory should hold --- */
 
 static int read_number(struct reader *r, char type, uint64_t *ret, struct err *err)
@@ -286,6 +314,7 @@ int replay_init(struct replay *rp, const struct replay_config *cfg, struct err *
                           .source = cfg->source,
                           .target = cfg->target,
                           .db = cfg->db,
+                          .db_max = cfg->db,
                           .set_pxat = facts_has(cfg->target, FACTS_SET_PXAT),
                           .unlink = facts_has(cfg->target, FACTS_UNLINK),
                           .functions = facts_has(cfg->target, FACTS_FUNCTIONS),

@@ -16,8 +16,9 @@
 #include "redis/facts.h"
 #include "wire/cmd.h"
 
-#define REPLAY_HELD_MAX (4u << 20) /* larger commands go through the batch's store piece by piece  \
-                                    */
+#define REPLAY_HELD_MAX                                                                            \
+    (4u << 20) /* larger commands go through the batch's store piece by piece                      \
+                */
 
 struct replay {
     struct pipeline *pl;
@@ -30,12 +31,15 @@ struct replay {
     struct batch batch[2];
     unsigned cur;
 
-    uint64_t db;     /* the source's selected database */
-    bool in_tx;      /* between MULTI and EXEC of the source */
-    bool mid_command; /* a large command is going into the batch piece by piece */
-    bool tx_passed;  /* something of it was passed on */
-    int64_t now_ms;  /* when the command at hand was received */
-    uint64_t offset; /* behind the last command dealt with */
+    int64_t dbs_known, dbs_end; /* target keeps its number of databases secret: it has those below
+                                   the first, lacks those from the second on (0: not met yet) */
+    uint64_t db;                /* the source's selected database */
+    uint64_t db_max;            /* highest that it selected */
+    bool in_tx;                 /* between MULTI and EXEC of the source */
+    bool mid_command;           /* a large command is going into the batch piece by piece */
+    bool tx_passed;             /* something of it was passed on */
+    int64_t now_ms;             /* when the command at hand was received */
+    uint64_t offset;            /* behind the last command dealt with */
     uint64_t answers_at_start;
     bool caught_up; /* applied everything that the source had when it was asked */
     bool ending;
@@ -68,6 +72,9 @@ static inline struct batch *replay_batch(struct replay *rp)
 /* Deal with one command by its rule: into the batch, or not. */
 KH_MUST int replay_rule(struct replay *rp, const struct cmd_info *info, const struct resp_cmd *cmd,
                         struct err *err);
+/* Has the target this database? 1, 0, -1. Asked beforehand, for EXEC goes on past a SELECT that
+ * fails: what comes after would land in the database before. */
+KH_MUST int replay_has_db(struct replay *rp, int64_t db, struct err *err);
 /* A command of a database: 1 passed on may go (the batch has its database selected), 0 not
  * selected. */
 KH_MUST int replay_selected(struct replay *rp, struct err *err);

@@ -24,6 +24,20 @@ static void passed(struct replay *rp)
     counter_add(&rp->pl->counters->db[counters_db(rp->db)].commands, 1);
 }
 
+static int select_db(struct replay *rp, int64_t to, struct err *err)
+{
+    if (replay_batch(rp)->db == to) return 0;
+    int has = replay_has_db(rp, to, err);
+    if (has < 0) return -1;
+    if (!has)
+        return err_set(
+            err, ERR_TARGET,
+            "target: has no database %lld, where database %llu of the source goes, which "
+            "is in use now; raise `databases` there, or choose with --db and --db-map",
+            (long long)to, (unsigned long long)rp->db);
+    return batch_select(replay_batch(rp), to, err);
+}
+
 int replay_selected(struct replay *rp, struct err *err)
 {
     int64_t to = db_select_target(rp->select, rp->db);
@@ -31,7 +45,7 @@ int replay_selected(struct replay *rp, struct err *err)
         filtered(rp);
         return 0;
     }
-    if (batch_select(replay_batch(rp), to, err) < 0) return -1;
+    if (select_db(rp, to, err) < 0) return -1;
     passed(rp);
     return 1;
 }
@@ -262,7 +276,9 @@ static int rule_select(struct replay *rp, const struct resp_cmd *cmd, struct err
     uint64_t db;
     if (cmd->argc != 2 || !num_get_u64(cmd->argv[1], &db))
         return err_set(err, ERR_PROTO, "stream: SELECT without a database");
+    if (db > INT32_MAX) return err_set(err, ERR_PROTO, "stream: SELECT of an impossible database");
     rp->db = db;
+    if (db > rp->db_max) rp->db_max = db;
     return 0;
 }
 
@@ -291,7 +307,7 @@ static int rule_swapdb(struct replay *rp, const struct resp_cmd *cmd, struct err
 static int flush_db(struct replay *rp, int64_t to, struct err *err)
 {
     struct batch *b = replay_batch(rp);
-    if (batch_select(b, to, err) < 0) return -1;
+    if (select_db(rp, to, err) < 0) return -1;
     return rp->unlink ? batch_strs(b, err, "FLUSHDB", "ASYNC", NULL)
                       : batch_strs(b, err, "FLUSHDB", NULL);
 }
@@ -307,14 +323,24 @@ static int rule_flushdb(struct replay *rp, struct err *err)
     return flush_db(rp, to, err);
 }
 
+/* How many databases the source has; where it does not tell, those that were ever seen in use. */
+static int64_t source_databases(const struct replay *rp)
+{
+    const struct server_facts *f = rp->source;
+    if (f->databases > 0) return f->databases;
+    uint64_t max = rp->db_max > 15 ? rp->db_max : 15;
+    if (f->n_db && f->db[f->n_db - 1].db > max) max = f->db[f->n_db - 1].db;
+    return (int64_t)max + 1;
+}
+
 /* Of the target, only the databases that the task moves are emptied (C9). */
 static int rule_flushall(struct replay *rp, struct err *err)
 {
-    int64_t n = rp->source->databases > 0 ? rp->source->databases : 16;
+    int64_t n = source_databases(rp);
     for (int64_t db = 0; db < n; db++) {
         int64_t to = db_select_target(rp->select, (uint64_t)db);
-        if (to < 0 || (rp->target->databases > 0 && to >= rp->target->databases)) continue;
-        if (flush_db(rp, to, err) < 0) return -1;
+        int has = to < 0 ? 0 : replay_has_db(rp, to, err);
+        if (has < 0 || (has && flush_db(rp, to, err) < 0)) return -1;
     }
     passed(rp);
     return 0;
