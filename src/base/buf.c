@@ -26,7 +26,7 @@ int buf_reserve(struct buf *b, size_t n, struct err *err)
     size_t want = b->n + n;
     size_t alloc = b->alloc < 64 ? 64 : b->alloc;
     while (alloc < want)
-        alloc = alloc > want / 2 ? want : alloc * 2;
+        alloc = alloc > SIZE_MAX / 2 ? want : alloc * 2;
     if (alloc > b->cap) alloc = b->cap;
     uint8_t *p = realloc(b->p, alloc);
     if (!p) return err_set(err, ERR_NOMEM, "out of memory (%zu bytes)", alloc);
