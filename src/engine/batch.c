@@ -33,7 +33,25 @@ int batch_begin(struct batch *b, int64_t db, struct err *err)
     b->received_ms = 0;
     b->in_flight = false;
     b->db = db;
-    return store_add(&b->st, multi, MULTI_BYTES, err);
+    if (store_add(&b->st, multi, MULTI_BYTES, err) < 0) return -1;
+    batch_mark(b);
+    return 0;
+}
+
+void batch_mark(struct batch *b)
+{
+    b->whole.bytes = store_size(&b->st);
+    b->whole.n = b->n;
+    b->whole.data_cmds = b->data_cmds;
+    b->whole.db = b->db;
+}
+
+void batch_back(struct batch *b)
+{
+    store_cut(&b->st, b->whole.bytes);
+    b->n = b->whole.n;
+    b->data_cmds = b->whole.data_cmds;
+    b->db = b->whole.db;
 }
 
 int batch_part(struct batch *b, const void *p, size_t n, struct err *err)
@@ -165,19 +183,35 @@ struct answer {
     uint64_t left_out; /* queue errors reported; these commands are dropped before sending again */
 };
 
-static int is_refused(const struct lane *l, uint64_t index, bool multi_sent, const char **ret_line,
-                      uint64_t *left)
+/* The errors of an outcome, walked beside the commands they belong to. */
+struct errors {
+    const struct lane_outcome *o;
+    bool multi_sent;
+    size_t at;    /* of the one behind `line` */
+    uint64_t n;   /* met so far, EXEC's own included */
+    uint64_t cmd; /* index of the command that `line` is about */
+    const char *line;
+};
+
+static void next_error(struct errors *x)
 {
     struct lane_error e;
-    const char *line;
-    int found = 0;
-    for (size_t i = 0; (line = lane_outcome_error(&l->outcome, i, &e)) != NULL; i++) {
-        uint64_t at = e.nested >= 0 ? (uint64_t)e.nested : e.reply - (multi_sent ? 1 : 0);
-        bool about_exec = multi_sent && e.nested < 0 && e.reply + 1 == l->outcome.due;
-        if (about_exec || at != index) continue;
-        *ret_line = line;
-        found = 1;
-        (*left)--;
+    while ((x->line = lane_outcome_next(x->o, &x->at, &e)) != NULL) {
+        x->n++;
+        bool about_exec = x->multi_sent && e.nested < 0 && e.reply + 1 == x->o->due;
+        if (about_exec) continue;
+        x->cmd = e.nested >= 0 ? (uint64_t)e.nested : e.reply - (x->multi_sent ? 1 : 0);
+        return;
+    }
+}
+
+/* What command i was refused with, NULL: it was not. To be asked with growing i. */
+static const char *error_of(struct errors *x, uint64_t i)
+{
+    const char *found = NULL;
+    while (x->line && x->cmd <= i) {
+        if (x->cmd == i && !found) found = x->line;
+        next_error(x);
     }
     return found;
 }

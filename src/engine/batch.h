@@ -28,11 +28,19 @@ struct batch {
     uint64_t data_cmds;  /* commands of the source in it */
     int64_t received_ms; /* unix ms: when its first command was received; 0 none */
     bool in_flight;
+    struct { /* how much of it is whole: between commands, outside of the source's transactions */
+        uint64_t bytes, n, data_cmds;
+        int64_t db;
+    } whole;
 };
 
 void batch_init(struct batch *b, const char *store_dir, uint64_t max_bytes);
 void batch_release(struct batch *b);
 KH_MUST int batch_begin(struct batch *b, int64_t db, struct err *err); /* empty, database db */
+
+/* All that is in it now is whole; and back to that, dropping what was begun since. */
+void batch_mark(struct batch *b);
+void batch_back(struct batch *b);
 
 static inline uint64_t batch_bytes(const struct batch *b)
 {

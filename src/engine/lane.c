@@ -18,10 +18,10 @@
 
 static int read_replies(struct lane *l, struct err *err);
 
-static void on_nested_error(void *ctx, size_t index, const char *line)
+/* Kept as far as there is room; counted always. */
+static void note_error(struct lane_outcome *o, int64_t nested, const char *line)
 {
-    struct lane_outcome *o = ctx;
-    struct lane_error e = {.reply = o->seen, .nested = (int64_t)index, .text_n = strlen(line)};
+    struct lane_error e = {.reply = o->seen, .nested = nested, .text_n = strlen(line)};
     struct err ignored;
     o->n_errors++;
     if (buf_reserve(&o->errors, sizeof(e) + e.text_n + 1, &ignored) < 0) return;
@@ -30,15 +30,18 @@ static void on_nested_error(void *ctx, size_t index, const char *line)
     o->errors.n += sizeof(e) + e.text_n + 1;
 }
 
-const char *lane_outcome_error(const struct lane_outcome *o, size_t i, struct lane_error *ret)
+static void on_nested_error(void *ctx, size_t index, const char *line)
 {
-    size_t at = 0;
-    while (at < o->errors.n) {
-        memcpy(ret, o->errors.p + at, sizeof(*ret));
-        if (i-- == 0) return (const char *)o->errors.p + at + sizeof(*ret);
-        at += sizeof(*ret) + ret->text_n + 1;
-    }
-    return NULL;
+    note_error(ctx, (int64_t)index, line);
+}
+
+const char *lane_outcome_next(const struct lane_outcome *o, size_t *at, struct lane_error *ret)
+{
+    if (*at >= o->errors.n) return NULL;
+    memcpy(ret, o->errors.p + *at, sizeof(*ret));
+    const char *text = (const char *)o->errors.p + *at + sizeof(*ret);
+    *at += sizeof(*ret) + ret->text_n + 1;
+    return text;
 }
 
 int lane_init(struct lane *l, const struct lane_config *cfg, struct err *err)
@@ -84,6 +87,12 @@ void lane_release(struct lane *l)
 bool lane_busy(const struct lane *l)
 {
     return l->item_head != l->item_tail || l->calling;
+}
+
+/* Replies are due. (A call that is answered may be finished much later.) */
+static bool awaits(const struct lane *l)
+{
+    return l->item_head != l->item_tail || (l->calling && l->outcome.seen < l->outcome.due);
 }
 
 static bool has_output(const struct lane *l)
@@ -237,7 +246,7 @@ int lane_pump(struct lane *l, bool readable, struct err *err)
         if (got < 0) return -1;
         moved |= got;
     }
-    if (!moved && lane_busy(l) && clock_mono_ms() - l->heard_ms > l->io_timeout_ms)
+    if (!moved && awaits(l) && clock_mono_ms() - l->heard_ms > l->io_timeout_ms)
         return err_set(err, ERR_NET,
                        "target: no reply for %lld s; is it hanging? (--io-timeout waits longer)",
                        (long long)(l->io_timeout_ms / 1000));
@@ -326,17 +335,7 @@ static int item_reply(struct lane *l, const struct resp_reply *reply, struct err
 static void call_reply(struct lane *l, const struct resp_reply *reply)
 {
     struct lane_outcome *o = &l->outcome;
-    if (reply->type == '-') {
-        on_nested_error(o, 0, reply->line);
-        /* Not nested: mark the record just written, when there was room for it. */
-        struct lane_error e;
-        size_t at = o->errors.n - sizeof(e) - strlen(reply->line) - 1;
-        if (o->errors.n >= sizeof(e)) {
-            memcpy(&e, o->errors.p + at, sizeof(e));
-            e.nested = -1;
-            memcpy(o->errors.p + at, &e, sizeof(e));
-        }
-    }
+    if (reply->type == '-') note_error(o, -1, reply->line);
     o->last = *reply;
     o->seen++;
 }

@@ -54,8 +54,9 @@ struct lane_error {
     int64_t nested; /* element of the array it was met in; -1: the reply itself */
     size_t text_n;
 };
-/* The i-th error kept, NULL beyond (n_errors may be larger than what is kept). */
-const char *lane_outcome_error(const struct lane_outcome *o, size_t i, struct lane_error *ret);
+/* The error kept at *at (0: the first), which moves on to the next; NULL: no more. In the order of
+ * the replies; n_errors may be larger than what is kept. */
+const char *lane_outcome_next(const struct lane_outcome *o, size_t *at, struct lane_error *ret);
 
 struct lane {
     struct conn *conn; /* owned */

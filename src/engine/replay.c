@@ -65,9 +65,10 @@ static int finish_flying(struct replay *rp, struct err *err)
 {
     struct batch *b = other(rp);
     if (!b->in_flight) return 0;
-    uint64_t cmds = b->data_cmds, offset = b->end_offset;
+    uint64_t cmds = b->data_cmds, offset = b->end_offset, refused = rp->pl->refusals.count;
     if (batch_finish(b, &rp->pl->lane, err) < 0) return -1;
-    counter_add(&rp->pl->counters->commands_written, cmds);
+    refused = rp->pl->refusals.count - refused;
+    counter_add(&rp->pl->counters->commands_written, cmds > refused ? cmds - refused : 0);
     rp->pl->applied_offset = offset;
     note_applied(rp);
     return 0;
@@ -148,25 +149,11 @@ int replay_has_db(struct replay *rp, int64_t db, struct err *err)
 
 /* --- commands larger than memory should hold --- */
 
-static int read_number(struct reader *r, char type, uint64_t *ret, struct err *err)
-{
-    size_t n = 0;
-    for (;; n++) {
-        if (n > 24 || reader_need(r, n + 1, err) < 0)
-            return n > 24 ? err_set(err, ERR_PROTO, "stream: no end of line in a length") : -1;
-        if (r->p[n] == '\n') break;
-    }
-    if (n < 3 || r->p[0] != (uint8_t)type || !num_get_u64(span_of(r->p + 1, n - 2), ret))
-        return err_set(err, ERR_PROTO, "stream: expected %c and a number", type);
-    r->p += n + 1;
-    return 0;
-}
-
 struct giant {
     struct span args[16]; /* the small ones, copied into text */
     struct buf text;
     uint64_t argc;
-    bool pass;
+    bool pass, has_key;
 };
 
 static int giant_bytes(struct replay *rp, const struct giant *g, uint64_t n, struct err *err)
@@ -189,7 +176,7 @@ static int giant_arg(struct replay *rp, struct giant *g, uint64_t i, struct err 
     struct reader *r = &rp->pl->r;
     uint64_t n;
     reader_release(r);
-    if (read_number(r, '$', &n, err) < 0) return -1;
+    if (resp_head_next(r, '$', RESP_BULK_MAX, &n, err) < 0) return -1;
     char head[32];
     int head_n = snprintf(head, sizeof(head), "$%llu\r\n", (unsigned long long)n);
     if (g->pass && batch_part(replay_batch(rp), head, (size_t)head_n, err) < 0) return -1;
@@ -198,6 +185,7 @@ static int giant_arg(struct replay *rp, struct giant *g, uint64_t i, struct err 
         /* text never moves: its room was taken at the start */
         g->args[i] = span_of(g->text.p + g->text.n, (size_t)n);
         if (buf_add(&g->text, r->p, (size_t)n, err) < 0) return -1;
+        g->has_key |= i == 1;
     }
     return giant_bytes(rp, g, n + 2, err);
 }
@@ -206,7 +194,7 @@ static int giant_pass(struct replay *rp, struct giant *g, const struct cmd_info 
                       struct err *err)
 {
     struct reader *r = &rp->pl->r;
-    if (read_number(r, '*', &g->argc, err) < 0) return -1;
+    if (resp_head_next(r, '*', INT32_MAX, &g->argc, err) < 0) return -1;
     char head[32];
     int n = snprintf(head, sizeof(head), "*%llu\r\n", (unsigned long long)g->argc);
     if (g->pass && batch_part(replay_batch(rp), head, (size_t)n, err) < 0) return -1;
@@ -215,6 +203,7 @@ static int giant_pass(struct replay *rp, struct giant *g, const struct cmd_info 
     reader_release(r);
     if (!g->pass) return 0;
     batch_count(replay_batch(rp));
+    if (!g->has_key) return 0; /* too long to be kept: its relative time stays as it is */
     /* Passed on as it came; a relative deadline in it is put right in the same transaction. */
     int64_t at = replay_deadline(rp, info, g->argc < 16 ? (size_t)g->argc : 16, g->args);
     if (at < 0) return 0;
@@ -255,7 +244,7 @@ static int next_command(struct replay *rp, struct err *err)
     rp->now_ms = spool_time_at(pl->spool, start);
     counter_add(&pl->counters->commands_read, 1);
     struct batch *b = replay_batch(rp);
-    if (b->received_ms == 0) b->received_ms = rp->now_ms;
+    if (b->n == 0) b->received_ms = rp->now_ms;
     if (rc == 1)
         rc = replay_giant(rp, &cmd, err);
     else
@@ -263,8 +252,21 @@ static int next_command(struct replay *rp, struct err *err)
     if (rc < 0) return -1;
     reader_release(r);
     rp->offset = pipeline_offset(pl);
+    if (!rp->in_tx) {
+        batch_mark(replay_batch(rp));
+        rp->whole_offset = rp->offset;
+    }
     pl->ack_every_ms = 1000;
     return flush_if_full(rp, err);
+}
+
+/* The stream ends in the middle of a transaction or of a long command: that is left out, what came
+ * before it is not. */
+static void drop_unfinished(struct replay *rp)
+{
+    batch_back(replay_batch(rp));
+    rp->offset = rp->whole_offset;
+    rp->in_tx = false;
 }
 
 /* Told to stop: what has been received by now is still applied, for a while. */
@@ -290,7 +292,7 @@ int replay_run(struct replay *rp, struct err *err)
     pl->probe.every_ms = PROBE_FAST_MS;
     pl->probe.next_ms = 0;
     rp->answers_at_start = pl->probe.answers;
-    rp->offset = pl->stream_offset;
+    rp->offset = rp->whole_offset = pl->stream_offset;
     counter_set(&pl->counters->phase, PHASE_CATCH_UP);
     int rc = 0;
     while (rc == 0 && !is_over(rp))
@@ -300,6 +302,7 @@ int replay_run(struct replay *rp, struct err *err)
     /* A lost source is no reason to leave what it sent before unapplied; a target's error is. */
     if (!stopped && (pl->source || err->code != pl->source_err.code)) return -1;
     struct err last;
+    drop_unfinished(rp);
     if (flush_all(rp, stopped ? err : &last) < 0) return -1;
     note_applied(rp);
     pipeline_ack_now(pl);

@@ -40,6 +40,7 @@ struct replay {
     bool tx_passed;             /* something of it was passed on */
     int64_t now_ms;             /* when the command at hand was received */
     uint64_t offset;            /* behind the last command dealt with */
+    uint64_t whole_offset;      /* the same, and outside of a transaction */
     uint64_t answers_at_start;
     bool caught_up; /* applied everything that the source had when it was asked */
     bool ending;

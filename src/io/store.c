@@ -25,12 +25,20 @@ void store_release(struct store *s)
     s->disk_bytes = 0;
 }
 
+void store_cut(struct store *s, uint64_t size)
+{
+    if (size >= store_size(s)) return;
+    uint64_t on_disk = size > s->mem.n ? size - s->mem.n : 0;
+    /* A file that could not be cut is no loss: its bytes are overwritten next time. */
+    if (s->disk_bytes > on_disk + KEEP_FILE_BYTES && ftruncate(s->fd, (off_t)on_disk) < 0)
+        errno = 0;
+    s->disk_bytes = on_disk;
+    if (on_disk == 0) s->mem.n = (size_t)size;
+}
+
 void store_clear(struct store *s)
 {
-    buf_clear(&s->mem);
-    /* A file that could not be cut is no loss: its bytes are overwritten next time. */
-    if (s->disk_bytes > KEEP_FILE_BYTES && ftruncate(s->fd, 0) < 0) errno = 0;
-    s->disk_bytes = 0;
+    store_cut(s, 0);
 }
 
 static int io_error(const struct store *s, const char *what, struct err *err)

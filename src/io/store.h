@@ -22,6 +22,7 @@ struct store {
 void store_init(struct store *s, size_t mem_cap, uint64_t max_bytes, const char *dir);
 void store_release(struct store *s);
 void store_clear(struct store *s); /* empty; keeps memory, gives the file's blocks back */
+void store_cut(struct store *s, uint64_t size); /* keep the first `size` bytes only */
 
 static inline uint64_t store_size(const struct store *s)
 {
