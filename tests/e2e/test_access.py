@@ -106,7 +106,7 @@ def test_tls_client_certificate(server, keyhaul, certificates):
 
 
 def test_tls_against_a_plain_port(source, target, keyhaul, certificates):
-    keyhaul(source, target, "--tls-ca", certificates["ca"],
+    keyhaul(source, target, "--tls-ca", certificates["ca"], "--connect-timeout", "2s",
             source_uri=source.uri().replace("redis:", "rediss:")).expect(1, "source", "TLS",
                                                                          timeout=20)
 

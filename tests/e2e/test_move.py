@@ -169,6 +169,8 @@ def test_source_that_is_itself_a_replica(server, keyhaul):
     top, source, target = server("top"), server("source"), server("target")
     fill(top, Sizes(small_keys=500), dbs=[0, 5])
     source.call("REPLICAOF", "127.0.0.1", top.port)
+    wait_for(lambda: "state=online" in top.connect().info("replication").get("slave0", ""))
+    wait_for(lambda: source.connect().info("persistence")["loading"] == "0")
     with top.connect(5) as c:
         c.call("SET", "select me", "1")  # the stream now has database 5 selected
     wait_for(lambda: source.call("GET", "select me", db=5) == b"1")
