@@ -40,7 +40,8 @@ struct load {
     uint64_t n_tail;
     struct batch batch[2];
     unsigned cur;
-    struct store whole; /* a payload kept aside, and the CRC so far of type byte and payload */
+    uint64_t refused_before; /* refusals when the key at hand was begun */
+    struct store whole;      /* a payload kept aside, and the CRC so far of type byte and payload */
     uint64_t whole_crc;
 
     uint64_t start_pos; /* reader's place when the snapshot began */

@@ -33,6 +33,7 @@ static int begin(struct load *ld, const struct rdb_rec *rec, struct err *err)
     if (lane_select(&ld->pl->lane, ld->to_db, err) < 0 || lane_drain(&ld->pl->lane, err) < 0)
         return -1;
     if (batch_begin(cur(ld), ld->to_db, err) < 0) return -1;
+    ld->refused_before = ld->pl->refusals.count;
     if (ld->on_conflict != TASK_CONFLICT_OVERWRITE) return 0;
     struct span argv[] = {span_str(ld->unlink ? "UNLINK" : "DEL"), rec->a};
     return batch_args(cur(ld), 2, argv, err);
@@ -41,7 +42,6 @@ static int begin(struct load *ld, const struct rdb_rec *rec, struct err *err)
 /* Deadline, last batch, and wait for all of it. */
 static int finish(struct load *ld, const struct rdb_rec *rec, uint64_t bytes, struct err *err)
 {
-    uint64_t refused = ld->pl->refusals.count;
     if (rec->expire_ms != -1) {
         char ms[24];
         snprintf(ms, sizeof(ms), "%lld", (long long)rec->expire_ms);
@@ -49,7 +49,7 @@ static int finish(struct load *ld, const struct rdb_rec *rec, uint64_t bytes, st
         if (batch_args(cur(ld), 3, argv, err) < 0) return -1;
     }
     if (send_chunk(ld, err) < 0 || send_chunk(ld, err) < 0) return -1;
-    if (ld->pl->refusals.count == refused) load_key_done(ld, bytes);
+    if (ld->pl->refusals.count == ld->refused_before) load_key_done(ld, bytes);
     return 0;
 }
 
@@ -167,7 +167,7 @@ int load_chunked(struct load *ld, const struct rdb_rec *rec, struct err *err)
         struct rdb_elem e;
         while ((rc = rdb_elems_next(ld->elems, &e, err)) == 1)
             continue;
-        return rc < 0 ? -1 : send_chunk(ld, err);
+        return rc < 0 || send_chunk(ld, err) < 0 ? -1 : send_chunk(ld, err);
     }
     return finish(ld, rec, bytes, err);
 }
@@ -193,6 +193,10 @@ static int put_ranges(struct load *ld, const struct rdb_rec *rec, const struct r
     uint64_t at = 0;
     struct span piece;
     int rc;
+    if (s->n == 0) { /* only its key is long; SETRANGE makes no empty strings */
+        struct span argv[] = {span_str("SET"), rec->a, span_of("", 0)};
+        return batch_args(cur(ld), 3, argv, err);
+    }
     if (put_range(ld, rec, s->n - 1, span_of("", 1), err) < 0) return -1;
     while ((rc = rdb_pieces_next(it, &ld->pl->r, &piece, err)) == 1) {
         while (piece.n) {
