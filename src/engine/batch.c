@@ -216,20 +216,32 @@ static const char *error_of(struct errors *x, uint64_t i)
     return found;
 }
 
+/* There were more errors than are kept: they are counted all the same. */
+static int report_unkept(struct lane *l, int64_t db, uint64_t n, struct err *err)
+{
+    while (n--)
+        if (refusals_report(l->refusals, db, span_of(NULL, 0), "a command of a large transaction",
+                            "its words were not kept, there were too many errors before it",
+                            err) < 0)
+            return -1;
+    return 0;
+}
+
 /* Report every command that was refused, by name. With `keep`, the others are copied there. */
 static int report_refused(struct batch *b, struct lane *l, struct store *keep, uint64_t *ret_kept,
                           struct err *err)
 {
     int64_t db = l->db;
-    uint64_t left = l->outcome.n_errors;
+    struct errors x = {.o = &l->outcome, .multi_sent = b->n > 1};
     struct walked w = {.to = MULTI_BYTES};
+    next_error(&x);
     for (uint64_t i = 0; i < b->n; i++) {
         if (walk_next(&b->st, &w, err) < 0) return -1;
-        const char *line = NULL;
+        const char *line = error_of(&x, i);
         bool select = strcasecmp(w.name, "SELECT") == 0;
         int64_t to_db = db;
         if (select && !num_get_i64(span_str(w.arg1), &to_db)) to_db = db;
-        if (left && is_refused(l, i, b->n > 1, &line, &left)) {
+        if (line) {
             if (select) /* what follows would run in another database: never go on */
                 return err_set(err, ERR_TARGET, "target: database %s: %s", w.arg1, line);
             if (refusals_report(l->refusals, db, span_of(w.key, w.key_n), w.name, line, err) < 0)
@@ -247,7 +259,7 @@ static int report_refused(struct batch *b, struct lane *l, struct store *keep, u
         }
         (*ret_kept)++;
     }
-    return 0;
+    return keep ? 0 : report_unkept(l, db, l->outcome.n_errors - x.n, err);
 }
 
 /* Some commands were refused while queueing, so nothing was applied: report them, keep the rest. */
@@ -272,7 +284,7 @@ static const char *transient_line(const struct lane_outcome *o)
 {
     struct lane_error e;
     const char *line;
-    for (size_t i = 0; (line = lane_outcome_error(o, i, &e)) != NULL; i++)
+    for (size_t at = 0; (line = lane_outcome_next(o, &at, &e)) != NULL;)
         if (e.nested < 0 && refusal_classify(line) == REFUSAL_TRANSIENT) return line;
     return NULL;
 }
@@ -298,13 +310,16 @@ static int judge(struct batch *b, struct lane *l, struct answer *a, struct err *
     if (o->last.type == '*' && !o->last.is_null)
         return o->n_errors ? report_refused(b, l, NULL, NULL, err) : 0;
     struct lane_error first;
-    const char *line = lane_outcome_error(o, 0, &first);
-    if (line && first.reply == 0 && first.nested < 0)
+    size_t at = 0;
+    const char *line = lane_outcome_next(o, &at, &first);
+    const char *why = transient_line(o);
+    /* Redis before 6.2 answers even MULTI with BUSY; so it may have all the others. */
+    bool none_ran = why && o->n_errors == o->due;
+    if (line && first.reply == 0 && first.nested < 0 && !none_ran)
         return err_set(err, ERR_TARGET,
                        "target: MULTI was refused (%s), what came after it may have been applied "
                        "one by one; compare both sides and start again",
                        line);
-    const char *why = transient_line(o);
     if (why) {
         a->verdict = AGAIN;
         snprintf(a->why, sizeof(a->why), "%s", why);
