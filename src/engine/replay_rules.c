@@ -136,15 +136,12 @@ static int rule_expire(struct replay *rp, const struct resp_cmd *cmd, struct err
 {
     int64_t ms;
     struct num_text t;
-    struct span argv[ARGS_MAX];
     int64_t unit = span_is(cmd->argv[0], "EXPIRE") || span_is(cmd->argv[0], "HEXPIRE") ? 1000 : 1;
     bool field = cmd->argv[0].p[0] == 'H' || cmd->argv[0].p[0] == 'h';
-    if (cmd->argc < 3 || cmd->argc > ARGS_MAX || !absolute(rp, cmd->argv[2], unit, &ms))
-        return pass_raw(rp, cmd, err);
-    memcpy(argv, cmd->argv, cmd->argc * sizeof(*argv));
-    argv[0] = span_str(field ? "HPEXPIREAT" : "PEXPIREAT");
-    argv[2] = put_i64(&t, ms);
-    return pass_args(rp, cmd->argc, argv, err);
+    if (cmd->argc < 3 || !absolute(rp, cmd->argv[2], unit, &ms)) return pass_raw(rp, cmd, err);
+    cmd->argv[0] = span_str(field ? "HPEXPIREAT" : "PEXPIREAT");
+    cmd->argv[2] = put_i64(&t, ms);
+    return pass_args(rp, cmd->argc, cmd->argv, err);
 }
 
 static int rule_setex(struct replay *rp, const struct resp_cmd *cmd, struct err *err)
@@ -220,8 +217,19 @@ static int rule_hsetex(struct replay *rp, const struct resp_cmd *cmd, struct err
 
 /* --- RESTORE --- */
 
+#define FOOT_VALKEY 80 /* Valkey 9's own; up to 11 it shares with Redis */
+#define FOOT_SHARED 11
+
+static bool takes_version(const struct server_facts *target, unsigned version)
+{
+    if (target->rdb_version == 0) return true; /* unknown: let it judge */
+    if (target->rdb_version >= FOOT_VALKEY && version < FOOT_VALKEY) return version <= FOOT_SHARED;
+    return version <= target->rdb_version;
+}
+
 /* A footer that the target takes: a checksum of zero means "not computed" to Redis 8.4+ only, and a
- * version above the target's own is refused. */
+ * version that it does not know is refused, though only the type counts. Of type 22 there are two,
+ * told apart by the version. */
 static int refoot(struct replay *rp, struct span *payload, struct err *err)
 {
     if (payload->n < 11) return 0;
@@ -229,12 +237,13 @@ static int refoot(struct replay *rp, struct span *payload, struct err *err)
     unsigned version = foot[0] | (unsigned)foot[1] << 8;
     static const uint8_t zero[8];
     bool unchecked = memcmp(foot + 2, zero, 8) == 0;
-    bool newer = rp->target->rdb_version && version > rp->target->rdb_version;
-    if (!unchecked && !newer) return 0;
+    bool two = version >= FOOT_VALKEY && payload->p[0] == rdb_type_byte(RDB_VALKEY_HASH_2);
+    bool refoots = !two && !takes_version(rp->target, version);
+    if (!unchecked && !refoots) return 0;
     buf_clear(&rp->scratch);
     if (buf_add(&rp->scratch, payload->p, payload->n, err) < 0) return -1;
     uint8_t *end = rp->scratch.p + payload->n - 10;
-    if (newer && version < 80) {
+    if (refoots) {
         end[0] = 6;
         end[1] = 0;
     }
