@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define READ_AHEAD_BYTES (256 * 1024)
+#define READ_AHEAD_BYTES 262144
 #define OUT_BYTES        65536 /* a record, and answers to a server that asks for new keys */
 #define RECORD_BYTES     16384 /* most plain bytes of a TLS record; SSL_write makes one per call */
 

@@ -136,7 +136,9 @@ struct peer {
     bool rude; /* ends without a goodbye */
     int small_buffer;
 
-    int listen_fd, gate[2]; /* serve functions wait for a byte in gate */
+    int listen_fd;
+    int gate[2]; /* serve functions wait for a byte in it */
+    int told[2]; /* and the test for one in this */
     char port[8];
     char sni[80];
     pthread_t thread;
@@ -222,6 +224,7 @@ static void start(struct peer *p)
     getsockname(p->listen_fd, (struct sockaddr *)&a, &n);
     snprintf(p->port, sizeof(p->port), "%u", ntohs(a.sin_port));
     assert_int_equal(pipe(p->gate), 0);
+    assert_int_equal(pipe(p->told), 0);
     assert_int_equal(pthread_create(&p->thread, NULL, peer_main, p), 0);
 }
 
@@ -232,6 +235,8 @@ static void finish(struct peer *p)
     close(p->listen_fd);
     close(p->gate[0]);
     close(p->gate[1]);
+    close(p->told[0]);
+    close(p->told[1]);
 }
 
 static int try_open(struct conn **ret, const struct peer *p, const char *host,
@@ -301,6 +306,7 @@ static void serve_half_record(struct peer *p, SSL *ssl, int fd)
     assert_int_equal(SSL_write(ssl, text, sizeof(text)), sizeof(text));
     long n = BIO_get_mem_data(mem, &record);
     assert_int_equal(write(fd, record, 600), 600);
+    assert_int_equal(write(p->told[1], "", 1), 1);
     await_gate(p);
     assert_int_equal(write(fd, record + 600, (size_t)n - 600), n - 600);
     await_gate(p);
@@ -615,7 +621,7 @@ static void test_half_a_record_is_not_pending(void **state)
     ssize_t n;
     start(&p);
     struct conn *c = open_ok(&p, "127.0.0.1", &tls);
-    usleep(50000); /* session tickets and the first half have come */
+    assert_int_equal(read(p.told[0], buf, 1), 1); /* session tickets and the first half have come */
     assert_int_equal(conn_read(c, buf, sizeof(buf), &err), 0);
     assert_false(conn_pending(c)); /* else one would turn round and round */
     assert_int_equal(conn_wait(c, true, false, 30, &err), 0);

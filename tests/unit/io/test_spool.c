@@ -234,6 +234,28 @@ static void test_quota_is_back_pressure(void **state)
     free(m.when);
 }
 
+/* No mark left and plenty in the ring: what is on disk waits, so that its times stay right. */
+static void test_marks_before_haste(void **state)
+{
+    (void)state;
+    struct model m;
+    struct err err;
+    model_init(&m, 1, 60000);
+    struct spool *s = open_spool(65536, 1 << 20, 0);
+    for (; m.tail < m.max; m.now++)
+        assert_int_equal(produce(&m, s, 10), 10);
+    assert_int_equal(spool_ram_bytes(s), 40960);
+    assert_int_equal(spool_refill(s, &err), 0);
+    consume(&m, s, 25);
+    assert_int_equal(spool_refill(s, &err), 20);
+    while (m.head < m.max) {
+        consume(&m, s, 1000);
+        assert_true(spool_refill(s, &err) >= 0);
+    }
+    spool_close(s);
+    free(m.when);
+}
+
 /* However slowly one byte after the other comes: the table of times is bounded, nothing is lost. */
 static void test_many_times(void **state)
 {
@@ -440,6 +462,7 @@ int main(void)
         cmocka_unit_test(test_ram_is_zero_copy),
         cmocka_unit_test(test_model),
         cmocka_unit_test(test_quota_is_back_pressure),
+        cmocka_unit_test(test_marks_before_haste),
         cmocka_unit_test(test_many_times),
         cmocka_unit_test(test_damaged_segment),
         cmocka_unit_test(test_deleted_segment),
