@@ -47,6 +47,9 @@ static const struct layout {
 };
 static const struct layout valkey_hash_2 = {"*(ss8)", RDB_KIND_HASH};
 
+#define SHORT_STR  64 /* a first byte below this is a raw string's length */
+#define SHORT_ROOM 64 /* the longest of these, with its length */
+
 #define N_LAYOUTS (sizeof(layouts) / sizeof(layouts[0]))
 
 static const struct layout *layout_of(unsigned t)
@@ -190,6 +193,44 @@ static const char *group_end(const char *form)
     }
 }
 
+/* The hot path: as many of n short raw strings as are in hand. Returns how many are left. */
+static uint64_t skip_short(struct skip *k, uint64_t n)
+{
+    struct reader *r = k->r;
+    const uint8_t *p = r->p, *end = r->end;
+    uint64_t pos = reader_pos(r), room = k->stop > pos ? k->stop - pos : 0;
+    if ((uint64_t)(end - p) > room) end = p + room;
+    for (; n && end - p >= SHORT_ROOM && *p < SHORT_STR; n--)
+        p += 1 + *p;
+    r->p = p;
+    if (k->release) reader_release(r);
+    return n;
+}
+
+static int skip_strs(struct skip *k, uint64_t n, struct err *err)
+{
+    int rc = 0;
+    while (rc == 0 && (n = skip_short(k, n)) > 0) {
+        rc = skip_str(k, err);
+        n--;
+    }
+    return rc;
+}
+
+static int skip_form(struct skip *k, const char *form, const char *end, struct err *err);
+
+static int skip_group(struct skip *k, const char *form, const char *end, struct err *err)
+{
+    uint64_t n;
+    size_t width = (size_t)(end - form);
+    int rc = skip_len(k, &n, err);
+    if (rc == 0 && strspn(form, "s") == width && n <= UINT64_MAX / 2)
+        return skip_strs(k, n * width, err);
+    for (; rc == 0 && n; n--)
+        rc = skip_form(k, form, end, err);
+    return rc;
+}
+
 /* Depth is that of the table's brackets: at most 3. */
 static int skip_form(struct skip *k, const char *form, const char *end, struct err *err)
 {
@@ -199,11 +240,8 @@ static int skip_form(struct skip *k, const char *form, const char *end, struct e
             rc = skip_one(k, *form, err);
         } else {
             const char *first = form + 2;
-            uint64_t n;
             form = group_end(form + 1);
-            rc = skip_len(k, &n, err);
-            for (; rc == 0 && n; n--)
-                rc = skip_form(k, first, form, err);
+            rc = skip_group(k, first, form, err);
         }
         if (rc) return rc;
     }
