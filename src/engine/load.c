@@ -27,6 +27,7 @@ int load_init(struct load *ld, const struct load_config *cfg, struct err *err)
     for (int i = 0; i < 2; i++)
         batch_init(&ld->batch[i], cfg->store_dir, cfg->store_max_bytes);
     store_init(&ld->whole, BATCH_MEM_BYTES, cfg->store_max_bytes, cfg->store_dir);
+    store_init(&ld->nodes, BATCH_MEM_BYTES, cfg->store_max_bytes, cfg->store_dir);
     return rdb_elems_new(&ld->elems, LOAD_ELEM_MAX, err);
 }
 
@@ -40,6 +41,7 @@ void load_release(struct load *ld)
     for (int i = 0; i < 2; i++)
         batch_release(&ld->batch[i]);
     store_release(&ld->whole);
+    store_release(&ld->nodes);
 }
 
 static bool replacing(const struct load *ld)
@@ -147,6 +149,12 @@ static int restore_in_place(struct load *ld, const struct rdb_rec *rec, struct s
     return load_call_reply(ld, rec, value.n, err);
 }
 
+int load_restore(struct load *ld, const struct rdb_rec *rec, struct span value, struct err *err)
+{
+    if (value.n + rec->a.n + 512 <= LANE_ITEM_MAX) return restore_small(ld, rec, value, err);
+    return restore_in_place(ld, rec, value, err);
+}
+
 /* --- strings --- */
 
 /* SET's arguments after the value. */
@@ -245,10 +253,11 @@ static int load_value(struct load *ld, const struct rdb_rec *rec, struct err *er
         int rc = rdb_value_skip(r, rec->type, false, LOAD_RESTORE_MAX, err);
         if (rc < 0) return -1;
         struct span value = span_of(r->keep + held, (size_t)(r->p - r->keep) - held);
-        if (rc == 0 && value.n + rec->a.n + 512 <= LANE_ITEM_MAX)
-            return restore_small(ld, rec, value, err);
-        if (rc == 0) return restore_in_place(ld, rec, value, err);
+        if (rc == 0) return load_restore(ld, rec, value, err);
         r->p = r->keep + held;
+    } else {
+        int rc = load_transcoded(ld, rec, err);
+        if (rc != 1) return rc;
     }
     if (by_elements(rec->type)) return load_chunked(ld, rec, err);
     if (rec->type == RDB_STRING) { /* too large for one RESTORE: its hint is given up */
@@ -256,7 +265,9 @@ static int load_value(struct load *ld, const struct rdb_rec *rec, struct err *er
         if (rdb_str_head(r, &s, err) < 0) return -1;
         return load_long_string(ld, rec, &s, err);
     }
-    return known ? load_whole(ld, rec, err) : unsupported(ld, rec, err);
+    if (known) return load_whole(ld, rec, err);
+    int rc = rdb_kind_of(rec->type) == RDB_KIND_STREAM ? load_stream(ld, rec, err) : 1;
+    return rc == 1 ? unsupported(ld, rec, err) : rc;
 }
 
 static int load_key(struct load *ld, const struct rdb_rec *rec, struct err *err)
@@ -365,10 +376,11 @@ int load_run(struct load *ld, struct err *err)
     if (rc < 0) return err_wrap(err, "snapshot");
     reader_release(&pl->r);
     counter_set(&pl->counters->snapshot_bytes_decoded, reader_pos(&pl->r) - ld->start_pos);
+    losses_tell(&ld->losses, ld->target_name);
     return lane_drain(&pl->lane, err);
 }
 
-/* --- shared with load_big.c --- */
+/* --- shared with load_big.c and load_stream.c --- */
 
 void load_key_done(struct load *ld, uint64_t bytes)
 {
@@ -393,17 +405,24 @@ static int exists_already(struct load *ld, const struct rdb_rec *rec, struct err
                    num_quote(name, sizeof(name), rec->a), (long long)ld->to_db);
 }
 
-int load_call_reply(struct load *ld, const struct rdb_rec *rec, uint64_t bytes, struct err *err)
+int load_call_refused(struct load *ld, const struct rdb_rec *rec, struct err *err)
 {
     const struct resp_reply *reply = &ld->pl->lane.outcome.last;
     bool exists = reply->is_null;
     if (reply->type == '-' && refusal_classify(reply->line) == REFUSAL_EXISTS) exists = true;
-    if (exists) return exists_already(ld, rec, err) < 0 ? -1 : 0;
-    if (reply->type == '-')
-        return refusals_report(&ld->pl->refusals, ld->to_db, rec->a, "a key of the snapshot",
-                               reply->line, err);
-    load_key_done(ld, bytes);
-    return 0;
+    if (exists) return exists_already(ld, rec, err);
+    if (reply->type != '-') return 0;
+    return refusals_report(&ld->pl->refusals, ld->to_db, rec->a, "a key of the snapshot",
+                           reply->line, err) < 0
+               ? -1
+               : 1;
+}
+
+int load_call_reply(struct load *ld, const struct rdb_rec *rec, uint64_t bytes, struct err *err)
+{
+    int rc = load_call_refused(ld, rec, err);
+    if (rc == 0) load_key_done(ld, bytes);
+    return rc < 0 ? -1 : 0;
 }
 
 int load_existing(struct load *ld, const struct rdb_rec *rec, struct err *err)

@@ -6,13 +6,16 @@
 //                          pieces; RESTORE when it has an LRU/LFU hint, or an expiry and the target
 //                          knows no PXAT (before 6.2)
 //   known type, <= 1 MB    RESTORE with the source's own bytes, footer version 6
-//   list, set, zset, hash  RPUSH / SADD / ZADD / HSET in chunks, when larger or of an unknown type
-//   stream, module, array  larger than 1 MB: RESTORE through a store
+//   unknown, <= 1 MB       turned into a type that the target knows, RESTORE (wire/rdb/transcode.h)
+//   list, set, zset, hash  larger: RPUSH / SADD / ZADD / HSET in chunks
+//   stream, module, array  larger: RESTORE through a store
+//   stream, unknown type   larger: RESTORE without messages, then XADD in batches
 // `fail` and `skip` never replace: SET NX, RESTORE without REPLACE; chunked ones ask EXISTS first.
 #ifndef KEYHAUL_ENGINE_LOAD_H
 #define KEYHAUL_ENGINE_LOAD_H
 
 #include "engine/batch.h"
+#include "engine/losses.h"
 #include "engine/pipeline.h"
 #include "redis/facts.h"
 #include "wire/rdb/elems.h"
@@ -43,6 +46,8 @@ struct load {
     uint64_t refused_before; /* refusals when the key at hand was begun */
     struct store whole;      /* a payload kept aside, and the CRC so far of type byte and payload */
     uint64_t whole_crc;
+    struct store nodes;   /* of a stream that is sent in parts */
+    struct losses losses; /* what the target has no place for */
 
     uint64_t start_pos; /* reader's place when the snapshot began */
     uint64_t stream_db; /* database that the stream begins in (AUX repl-stream-db), default 0 */
@@ -65,7 +70,7 @@ void load_release(struct load *ld);
  * behind it. */
 KH_MUST int load_run(struct load *ld, struct err *err);
 
-/* --- between load.c and load_big.c --- */
+/* --- between load.c, load_big.c and load_stream.c --- */
 
 /* A value by chunks, in any size. */
 KH_MUST int load_chunked(struct load *ld, const struct rdb_rec *rec, struct err *err);
@@ -74,11 +79,34 @@ KH_MUST int load_long_string(struct load *ld, const struct rdb_rec *rec, const s
                              struct err *err);
 /* A value of any size by one RESTORE, kept aside in a store first. */
 KH_MUST int load_whole(struct load *ld, const struct rdb_rec *rec, struct err *err);
+/* Serialized bytes of rec->type, at most a few MB, by one RESTORE. */
+KH_MUST int load_restore(struct load *ld, const struct rdb_rec *rec, struct span value,
+                         struct err *err);
+
+/* Of a type that the target does not know. 1: cannot be turned into one RESTORE; the reader stands
+ * at the value again. */
+KH_MUST int load_transcoded(struct load *ld, const struct rdb_rec *rec, struct err *err);
+/* A stream in parts, of any size. 1: the target has no streams; nothing was read. */
+KH_MUST int load_stream(struct load *ld, const struct rdb_rec *rec, struct err *err);
+
+/* RESTORE what lies in ld->whole. 0: done, but not counted. 1: not taken, and that was told. */
+KH_MUST int load_send_whole(struct load *ld, const struct rdb_rec *rec, struct err *err);
+
+/* Commands in batches, one in flight while the next is built: begin, add to load_batch(), send as
+ * often as wanted, finish (with the key's deadline; counts the key). The lane is in the database.
+ */
+KH_MUST int load_begin_batches(struct load *ld, struct err *err);
+struct batch *load_batch(struct load *ld);
+KH_MUST int load_send_batch(struct load *ld, struct err *err);
+KH_MUST int load_finish_batches(struct load *ld, const struct rdb_rec *rec, uint64_t bytes,
+                                struct err *err);
 
 /* Under fail and skip: is it there already? 1: leave it alone (counted). 0: go on. */
 KH_MUST int load_existing(struct load *ld, const struct rdb_rec *rec, struct err *err);
 void load_key_done(struct load *ld, uint64_t bytes);
-/* The reply to a SET or RESTORE that went as a call. */
+/* The reply to a SET or RESTORE that went as a call: was it taken? 1: no, and that was told. */
+KH_MUST int load_call_refused(struct load *ld, const struct rdb_rec *rec, struct err *err);
+/* The same, and the key is counted. */
 KH_MUST int load_call_reply(struct load *ld, const struct rdb_rec *rec, uint64_t bytes,
                             struct err *err);
 

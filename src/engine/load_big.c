@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Values that are too large for one command, or of a type that the target does not know: in chunks,
-// one batch in flight while the next is built, in bounded memory.
+// Values that are too large for one command: in chunks, one batch in flight while the next is
+// built, in bounded memory.
 #include "engine/load.h"
 
 #include "base/crc64.h"
@@ -11,44 +11,49 @@
 #define CHUNK_BYTES (256u << 10)
 #define CHUNK_ELEMS 2048 /* one command must not hold the target up */
 
-static struct batch *cur(struct load *ld)
+struct batch *load_batch(struct load *ld)
 {
     return &ld->batch[ld->cur];
 }
 
 /* Send the batch that was built, once the one before it has been applied. */
-static int send_chunk(struct load *ld, struct err *err)
+int load_send_batch(struct load *ld, struct err *err)
 {
-    struct batch *b = cur(ld), *before = &ld->batch[!ld->cur];
+    struct batch *b = load_batch(ld), *before = &ld->batch[!ld->cur];
     if (before->in_flight && batch_finish(before, &ld->pl->lane, err) < 0) return -1;
     if (b->n == 0) return 0;
     if (batch_send(b, &ld->pl->lane, err) < 0) return -1;
     ld->cur = !ld->cur;
-    return batch_begin(cur(ld), ld->to_db, err);
+    return batch_begin(load_batch(ld), ld->to_db, err);
+}
+
+int load_begin_batches(struct load *ld, struct err *err)
+{
+    if (lane_select(&ld->pl->lane, ld->to_db, err) < 0 || lane_drain(&ld->pl->lane, err) < 0)
+        return -1;
+    ld->refused_before = ld->pl->refusals.count;
+    return batch_begin(load_batch(ld), ld->to_db, err);
 }
 
 /* The lane is idle and in the right database; what stood there goes when the policy says so. */
 static int begin(struct load *ld, const struct rdb_rec *rec, struct err *err)
 {
-    if (lane_select(&ld->pl->lane, ld->to_db, err) < 0 || lane_drain(&ld->pl->lane, err) < 0)
-        return -1;
-    if (batch_begin(cur(ld), ld->to_db, err) < 0) return -1;
-    ld->refused_before = ld->pl->refusals.count;
+    if (load_begin_batches(ld, err) < 0) return -1;
     if (ld->on_conflict != TASK_CONFLICT_OVERWRITE) return 0;
     struct span argv[] = {span_str(ld->unlink ? "UNLINK" : "DEL"), rec->a};
-    return batch_args(cur(ld), 2, argv, err);
+    return batch_args(load_batch(ld), 2, argv, err);
 }
 
 /* Deadline, last batch, and wait for all of it. */
-static int finish(struct load *ld, const struct rdb_rec *rec, uint64_t bytes, struct err *err)
+int load_finish_batches(struct load *ld, const struct rdb_rec *rec, uint64_t bytes, struct err *err)
 {
     if (rec->expire_ms != -1) {
         char ms[24];
         snprintf(ms, sizeof(ms), "%lld", (long long)rec->expire_ms);
         struct span argv[] = {span_str("PEXPIREAT"), rec->a, span_str(ms)};
-        if (batch_args(cur(ld), 3, argv, err) < 0) return -1;
+        if (batch_args(load_batch(ld), 3, argv, err) < 0) return -1;
     }
-    if (send_chunk(ld, err) < 0 || send_chunk(ld, err) < 0) return -1;
+    if (load_send_batch(ld, err) < 0 || load_send_batch(ld, err) < 0) return -1;
     if (ld->pl->refusals.count == ld->refused_before) load_key_done(ld, bytes);
     return 0;
 }
@@ -69,7 +74,7 @@ static int close_command(struct load *ld, const struct rdb_rec *rec, uint64_t n_
                          struct err *err)
 {
     if (n_args == 0) return 0;
-    struct batch *b = cur(ld);
+    struct batch *b = load_batch(ld);
     uint8_t head[EMIT_HEAD_MAX * 3];
     uint8_t *out = emit_head(head, '*', 2 + n_args);
     out = emit_str(out, command_of(rdb_kind_of(rec->type)));
@@ -84,7 +89,7 @@ static int close_command(struct load *ld, const struct rdb_rec *rec, uint64_t n_
         batch_count(b);
     buf_clear(&ld->args);
     buf_clear(&ld->tail);
-    return send_chunk(ld, err);
+    return load_send_batch(ld, err);
 }
 
 /* A field's deadline: a command of its own, behind the HSET, in the same transaction. */
@@ -167,9 +172,9 @@ int load_chunked(struct load *ld, const struct rdb_rec *rec, struct err *err)
         struct rdb_elem e;
         while ((rc = rdb_elems_next(ld->elems, &e, err)) == 1)
             continue;
-        return rc < 0 || send_chunk(ld, err) < 0 ? -1 : send_chunk(ld, err);
+        return rc < 0 || load_send_batch(ld, err) < 0 ? -1 : load_send_batch(ld, err);
     }
-    return finish(ld, rec, bytes, err);
+    return load_finish_batches(ld, rec, bytes, err);
 }
 
 /* --- strings --- */
@@ -179,7 +184,7 @@ static int put_range(struct load *ld, const struct rdb_rec *rec, uint64_t at, st
 {
     char num[24];
     snprintf(num, sizeof(num), "%llu", (unsigned long long)at);
-    struct batch *b = cur(ld);
+    struct batch *b = load_batch(ld);
     struct span argv[] = {span_str("SETRANGE"), rec->a, span_str(num), bytes};
     buf_clear(&ld->args);
     if (resp_put_cmd(&ld->args, 4, argv, err) < 0) return -1;
@@ -195,14 +200,15 @@ static int put_ranges(struct load *ld, const struct rdb_rec *rec, const struct r
     int rc;
     if (s->n == 0) { /* only its key is long; SETRANGE makes no empty strings */
         struct span argv[] = {span_str("SET"), rec->a, span_of("", 0)};
-        return batch_args(cur(ld), 3, argv, err);
+        return batch_args(load_batch(ld), 3, argv, err);
     }
     if (put_range(ld, rec, s->n - 1, span_of("", 1), err) < 0) return -1;
     while ((rc = rdb_pieces_next(it, &ld->pl->r, &piece, err)) == 1) {
         while (piece.n) {
             struct span part = span_of(piece.p, piece.n < CHUNK_BYTES ? piece.n : CHUNK_BYTES);
             if (put_range(ld, rec, at, part, err) < 0) return -1;
-            if (batch_bytes(cur(ld)) >= CHUNK_BYTES && send_chunk(ld, err) < 0) return -1;
+            if (batch_bytes(load_batch(ld)) >= CHUNK_BYTES && load_send_batch(ld, err) < 0)
+                return -1;
             at += part.n;
             piece = span_of(piece.p + part.n, piece.n - part.n);
         }
@@ -226,7 +232,7 @@ int load_long_string(struct load *ld, const struct rdb_rec *rec, const struct rd
     }
     rdb_pieces_end(&it);
     if (rc < 0) return -1;
-    return there ? 0 : finish(ld, rec, s->n, err);
+    return there ? 0 : load_finish_batches(ld, rec, s->n, err);
 }
 
 /* --- everything else, by one RESTORE --- */
@@ -257,14 +263,15 @@ static int copy_value(struct load *ld, const struct rdb_rec *rec, struct err *er
     return rc;
 }
 
-int load_whole(struct load *ld, const struct rdb_rec *rec, struct err *err)
+int load_send_whole(struct load *ld, const struct rdb_rec *rec, struct err *err)
 {
-    if (copy_value(ld, rec, err) < 0) return -1;
     uint64_t n = store_size(&ld->whole);
     if (n + 11 > ld->target->proto_max_bulk_len)
         return refusals_report(
-            &ld->pl->refusals, ld->to_db, rec->a, rdb_kind_name(rdb_kind_of(rec->type)),
-            "larger than the target's proto-max-bulk-len, which this type needs", err);
+                   &ld->pl->refusals, ld->to_db, rec->a, rdb_kind_name(rdb_kind_of(rec->type)),
+                   "larger than the target's proto-max-bulk-len, which this type needs", err) < 0
+                   ? -1
+                   : 1;
     buf_clear(&ld->args);
     if (buf_reserve(&ld->args, LOAD_FRAME_MAX + rec->a.n, err) < 0) return -1;
     struct load_frame f = {.head = ld->args.p};
@@ -276,5 +283,14 @@ int load_whole(struct load *ld, const struct rdb_rec *rec, struct err *err)
     struct lane *lane = &ld->pl->lane;
     if (lane_select(lane, ld->to_db, err) < 0 || lane_call(lane, parts, 3, err) < 0) return -1;
     store_clear(&ld->whole);
-    return load_call_reply(ld, rec, n, err);
+    return load_call_refused(ld, rec, err);
+}
+
+int load_whole(struct load *ld, const struct rdb_rec *rec, struct err *err)
+{
+    if (copy_value(ld, rec, err) < 0) return -1;
+    uint64_t n = store_size(&ld->whole);
+    int rc = load_send_whole(ld, rec, err);
+    if (rc == 0) load_key_done(ld, n);
+    return rc < 0 ? -1 : 0;
 }
