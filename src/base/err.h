@@ -25,6 +25,7 @@
     X(AUTH, "auth", OPERATOR, 1)                                                                   \
     X(PERM, "permission", OPERATOR, 1)                                                             \
     X(PROTO, "protocol", FATAL, 1)             /* peer sent what the protocol does not allow */    \
+    X(END, "end-of-input", FATAL, 1)           /* a file ends where more was to come */            \
     X(FORMAT, "format", FATAL, 1)              /* broken or unknown bytes in an RDB, AOF, blob */  \
     X(UNSUPPORTED, "unsupported", OPERATOR, 1) /* known, but cannot be moved to this target */     \
     X(BUSY, "busy", TRANSIENT, 1)              /* server says: not now (LOADING, OOM, ...) */      \

@@ -23,6 +23,15 @@ void check_note(struct check_notes *notes, const char *fmt, ...) KH_PRINTF(2, 3)
 KH_MUST int check_sides(const struct server_facts *source, const struct server_facts *target,
                         const struct task_config *cfg, struct check_notes *notes, struct err *err);
 
+/* The same for a target that is filled from a file. */
+KH_MUST int check_target(const struct server_facts *target, const struct task_config *cfg,
+                         struct err *err);
+
+/* A file's keys are not known beforehand: under `fail` every database of the target that may be
+ * written to must be empty. ERR_CONFLICT. */
+KH_MUST int check_empty(const struct server_facts *target, const struct task_config *cfg,
+                        struct err *err);
+
 /* Every selected database of the source that has keys must exist on the target. ERR_REFUSED. */
 KH_MUST int check_databases(struct client *target, const struct server_facts *source_facts,
                             const struct server_facts *target_facts, const struct db_select *select,

@@ -62,18 +62,35 @@ static int check_related(const struct side *src, const struct side *dst, struct 
     return 0;
 }
 
+static int check_writable(const struct side *dst, struct err *err)
+{
+    if (dst->f->role != FACTS_REPLICA) return 0;
+    return err_set(err, ERR_REFUSED,
+                   "target %s is a replica: writes go to its primary %s:%s; give that one as "
+                   "--target",
+                   dst->shown, dst->f->primary_host, dst->f->primary_port);
+}
+
+static int check_loaded(const struct side *s, struct err *err)
+{
+    if (!s->f->loading) return 0;
+    return err_set(err, ERR_BUSY, "%s %s is loading its data; wait until that is done", s->name,
+                   s->shown);
+}
+
+static int check_age(const struct side *dst, struct err *err)
+{
+    char name[64];
+    if (facts_has(dst->f, FACTS_RESTORE)) return 0;
+    return err_set(err, ERR_REFUSED,
+                   "target %s (%s) knows no RESTORE: Redis 2.6 is the oldest target", dst->shown,
+                   facts_name(name, sizeof(name), dst->f));
+}
+
 static int check_roles(const struct side *src, const struct side *dst, struct err *err)
 {
-    if (dst->f->role == FACTS_REPLICA)
-        return err_set(err, ERR_REFUSED,
-                       "target %s is a replica: writes go to its primary %s:%s; give that one as "
-                       "--target",
-                       dst->shown, dst->f->primary_host, dst->f->primary_port);
-    const struct side *both[] = {src, dst};
-    for (int i = 0; i < 2; i++)
-        if (both[i]->f->loading)
-            return err_set(err, ERR_BUSY, "%s %s is loading its data; wait until that is done",
-                           both[i]->name, both[i]->shown);
+    if (check_writable(dst, err) < 0 || check_loaded(src, err) < 0 || check_loaded(dst, err) < 0)
+        return -1;
     if (src->f->role == FACTS_REPLICA && !src->f->link_up)
         return err_set(err, ERR_BUSY,
                        "source %s is a replica that lost its primary %s:%s; wait for the link, or "
@@ -111,13 +128,39 @@ int check_sides(const struct server_facts *source, const struct server_facts *ta
     if (check_kind(&src, err) < 0 || check_kind(&dst, err) < 0 ||
         check_related(&src, &dst, err) < 0 || check_roles(&src, &dst, err) < 0)
         return -1;
-    char name[64];
-    if (!facts_has(target, FACTS_RESTORE))
-        return err_set(err, ERR_REFUSED,
-                       "target %s (%s) knows no RESTORE: Redis 2.6 is the oldest "
-                       "target",
-                       dst.shown, facts_name(name, sizeof(name), target));
+    if (check_age(&dst, err) < 0) return -1;
     note_memory(source, target, notes);
+    return 0;
+}
+
+int check_target(const struct server_facts *target, const struct task_config *cfg, struct err *err)
+{
+    struct side dst = {"target", cfg->target.uri.shown, target};
+    if (check_kind(&dst, err) < 0 || check_writable(&dst, err) < 0 || check_loaded(&dst, err) < 0)
+        return -1;
+    return check_age(&dst, err);
+}
+
+/* May the task write to this database of the target? */
+static bool is_aim(const struct db_select *s, uint32_t db)
+{
+    for (uint32_t from = 0; from < SELECT_DBS_MAX; from++)
+        if (db_select_target(s, from) == (int64_t)db) return true;
+    return false;
+}
+
+int check_empty(const struct server_facts *target, const struct task_config *cfg, struct err *err)
+{
+    char count[32];
+    for (size_t i = 0; i < target->n_db; i++) {
+        const struct facts_db *d = &target->db[i];
+        if (d->keys == 0 || !is_aim(&cfg->select, d->db)) continue;
+        return err_set(err, ERR_CONFLICT,
+                       "target %s holds %s keys in database %u, and what the file holds is not "
+                       "known beforehand; choose --on-conflict overwrite or skip, or empty it",
+                       cfg->target.uri.shown, num_human_count(count, sizeof(count), d->keys),
+                       d->db);
+    }
     return 0;
 }
 

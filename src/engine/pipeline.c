@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define READ_BYTES  (256u << 10) /* more at once leaves the cache before it is decoded */
 #define STEP_READS  4            /* reads of the source in one step */
@@ -45,6 +46,37 @@ static int drain_source(struct pipeline *pl, struct err *err)
         if ((size_t)n < room && !conn_pending(pl->source)) return 0;
     }
     return 0;
+}
+
+/* --- a file in its place --- */
+
+static bool file_room(const struct pipeline *pl)
+{
+    return pl->file >= 0 && spool_disk_bytes(pl->spool) == 0 &&
+           spool_ram_bytes(pl->spool) + READ_BYTES <= PIPELINE_RING_BYTES;
+}
+
+static int drain_file(struct pipeline *pl, struct err *err)
+{
+    uint8_t *p;
+    if (!file_room(pl)) return 0;
+    size_t room = spool_space(pl->spool, &p);
+    ssize_t n = read(pl->file, p, room < READ_BYTES ? room : READ_BYTES);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) return 0;
+    if (n < 0) return err_set(err, ERR_IO, "cannot read the file: %s", strerror(errno));
+    if (n == 0) {
+        pl->file = -1;
+        err_set(&pl->source_err, ERR_END, "unexpected end of input");
+        return 0;
+    }
+    counter_add(&pl->counters->bytes_read, (uint64_t)n);
+    return spool_commit(pl->spool, (size_t)n, pl->file_ms, err);
+}
+
+void pipeline_read_file(struct pipeline *pl, int fd, int64_t ms)
+{
+    pl->file = fd;
+    pl->file_ms = ms;
 }
 
 static void check_silence(struct pipeline *pl, int64_t now)
@@ -211,6 +243,7 @@ static int wait_fds(struct pipeline *pl, struct pollfd *fd, int max_wait_ms, str
     fd[SOURCE] = watch(pl->source, room, pl->ack_at < pl->ack_out.n);
     fd[TARGET] = (struct pollfd){.fd = conn_fd(pl->lane.conn),
                                  .events = lane_poll_events(&pl->lane)};
+    if (file_room(pl)) fd[SOURCE] = (struct pollfd){.fd = pl->file, .events = POLLIN};
     fd[PROBE] = watch(pl->probe.conn, true, false);
     if ((pl->source && conn_pending(pl->source)) || conn_pending(pl->lane.conn)) max_wait_ms = 0;
     int64_t ack_in = pl->next_ack_ms - clock_mono_ms();
@@ -227,7 +260,8 @@ int pipeline_step(void *ctx, int max_wait_ms, struct err *err)
     struct pipeline *pl = ctx;
     struct pollfd fd[N_FDS] = {{0}};
     if (wait_fds(pl, fd, max_wait_ms, err) < 0) return -1;
-    if (fd[SOURCE].revents && drain_source(pl, err) < 0) return -1;
+    if (fd[SOURCE].revents && (pl->source ? drain_source(pl, err) : drain_file(pl, err)) < 0)
+        return -1;
     if (lane_pump(&pl->lane, fd[TARGET].revents != 0, err) < 0) return -1;
     if (pl->probe.conn && fd[PROBE].revents) probe_read(pl);
     return timers(pl, err);
@@ -237,7 +271,7 @@ int pipeline_step(void *ctx, int max_wait_ms, struct err *err)
 
 static int starved(struct pipeline *pl, struct err *err)
 {
-    if (!pl->source && spool_disk_bytes(pl->spool) == 0) {
+    if (!pl->source && pl->file < 0 && spool_disk_bytes(pl->spool) == 0) {
         *err = pl->source_err;
         return -1;
     }
@@ -267,7 +301,7 @@ static int fill(struct reader *r, size_t drop, size_t need, struct err *err)
         if (spool_refill(pl->spool, err) < 0) return -1;
         if (offer(pl, r, wanted)) break;
         if (pl->on_dry && pl->on_dry(pl->dry_ctx, err) < 0) return -1;
-        if (pl->source && pipeline_step(pl, 100, err) < 0) return -1;
+        if ((pl->source || pl->file >= 0) && pipeline_step(pl, 100, err) < 0) return -1;
     }
     return 0;
 }
@@ -281,6 +315,7 @@ int pipeline_init(struct pipeline *pl, const struct pipeline_config *cfg, struct
                             .stop = cfg->stop,
                             .source = cfg->source,
                             .source_heard_ms = clock_mono_ms(),
+                            .file = -1,
                             .ack = cfg->ack,
                             .ack_every_ms = 1000,
                             .applied_offset = cfg->offset,

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "wire/aof.h"
 
 #include <stdio.h>
 
@@ -38,7 +39,7 @@ static void note_caught_up(struct replay *rp)
     struct pipeline *pl = rp->pl;
     /* The first answer may have been on its way before the stream began. */
     bool told = pl->probe.answers > rp->answers_at_start + 1;
-    if (rp->caught_up) return;
+    if (rp->caught_up || rp->file) return;
     if (!(told && pl->applied_offset >= pl->probe.offset) &&
         !(source_is_quiet(rp) && nothing_waits(rp)))
         return;
@@ -241,7 +242,7 @@ static int next_command(struct replay *rp, struct err *err)
     int rc = resp_cmd_next(&rp->cmds, r, REPLAY_HELD_MAX, &cmd, err);
     if (rc < 0) return err->code == ERR_STOPPED ? -1 : err_wrap(err, "stream");
     uint64_t start = reader_pos(r) - (rc == 0 ? cmd.raw.n : 0);
-    rp->now_ms = spool_time_at(pl->spool, start);
+    rp->now_ms = rp->file_ms ? rp->file_ms : spool_time_at(pl->spool, start);
     counter_add(&pl->counters->commands_read, 1);
     struct batch *b = replay_batch(rp);
     if (b->n == 0) b->received_ms = rp->now_ms;
@@ -309,6 +310,76 @@ int replay_run(struct replay *rp, struct err *err)
     if (stopped) return pipeline_step(pl, 0, err);
     return -1;
 }
+
+/* --- an AOF --- */
+
+#define LINE_MAX 4096 /* longest comment of an AOF */
+
+/* A comment: maybe the time of what follows. */
+static int read_annotation(struct replay *rp, struct err *err)
+{
+    struct reader *r = &rp->pl->r;
+    size_t n = 0;
+    do {
+        if (n == LINE_MAX) return err_set(err, ERR_FORMAT, "a comment without an end");
+        if (reader_need(r, n + 1, err) < 0) return -1;
+    } while (r->p[n++] != '\n');
+    size_t text = n - 1;
+    if (text && r->p[text - 1] == '\r') text--;
+    int64_t ms;
+    if (aof_timestamp(span_of(r->p, text), &ms)) rp->file_ms = ms;
+    r->p += n;
+    reader_release(r);
+    return 0;
+}
+
+/* 0: one dealt with, 1: the file ends here, -1. */
+static int next_of_file(struct replay *rp, struct err *err)
+{
+    struct pipeline *pl = rp->pl;
+    struct reader *r = &pl->r;
+    if (*pl->stop) return err_set(err, ERR_STOPPED, "stopped");
+    counter_set(&pl->counters->snapshot_bytes_decoded, reader_pos(r));
+    if (reader_need(r, 1, err) < 0) return err->code == ERR_END ? 1 : -1;
+    return *r->p == '#' ? read_annotation(rp, err) : next_command(rp, err);
+}
+
+/* What stands behind the last whole command is passed over, so that the next file can follow. */
+static int pass_over_tail(struct replay *rp, struct err *err)
+{
+    struct reader *r = &rp->pl->r;
+    for (;;) {
+        r->p = r->end;
+        reader_release(r);
+        if (reader_need(r, 1, err) < 0) return err->code == ERR_END ? 0 : -1;
+    }
+}
+
+int replay_file(struct replay *rp, struct replay_cut *ret, struct err *err)
+{
+    struct pipeline *pl = rp->pl;
+    rp->file = true;
+    rp->file_ms = 0;
+    rp->db = 0;
+    pl->on_dry = on_dry;
+    pl->dry_ctx = rp;
+    pl->stream_pos = reader_pos(&pl->r);
+    rp->offset = rp->whole_offset = pl->stream_offset = 0;
+    int rc;
+    while ((rc = next_of_file(rp, err)) == 0)
+        continue;
+    pl->on_dry = NULL;
+    if (rc < 0 && err->code != ERR_END && err->code != ERR_STOPPED) return -1;
+    bool stopped = rc < 0 && err->code == ERR_STOPPED;
+    *ret = (struct replay_cut){.cut = rc < 0 || rp->in_tx, .at = rp->whole_offset};
+    drop_unfinished(rp);
+    struct err ignored;
+    if (flush_all(rp, stopped ? &ignored : err) < 0) return -1;
+    if (stopped) return -1;
+    return ret->cut ? pass_over_tail(rp, err) : 0;
+}
+
+/* --- life --- */
 
 int replay_init(struct replay *rp, const struct replay_config *cfg, struct err *err)
 {

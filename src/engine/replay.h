@@ -35,6 +35,8 @@ struct replay {
                                    the first, lacks those from the second on (0: not met yet) */
     uint64_t db;                /* the source's selected database */
     uint64_t db_max;            /* highest that it selected */
+    bool file;                  /* an AOF is read: no offsets, no catching up */
+    int64_t file_ms;            /* time annotated last, 0 none */
     bool in_tx;                 /* between MULTI and EXEC of the source */
     bool mid_command;           /* a large command is going into the batch piece by piece */
     bool tx_passed;             /* something of it was passed on */
@@ -62,6 +64,15 @@ void replay_release(struct replay *rp);
 /* Follow the stream from the reader's place until told to stop, or caught up when the task wants
  * just that. On 0 everything dealt with is applied. On -1 what could be applied has been. */
 KH_MUST int replay_run(struct replay *rp, struct err *err);
+
+/* What of a file's end was left out, as the servers do: a command or transaction that is not whole.
+ */
+struct replay_cut {
+    bool cut;
+    uint64_t at; /* bytes of the file that were applied */
+};
+/* The commands of an AOF, from the reader's place to the file's end. */
+KH_MUST int replay_file(struct replay *rp, struct replay_cut *ret, struct err *err);
 
 /* --- between replay.c and replay_rules.c --- */
 

@@ -25,6 +25,7 @@ struct task_config {
     enum task_until until;
     enum task_on_error on_error;
     struct db_select select;
+    const char *file; /* restore: RDB or AOF, "-" standard input; NULL: the source is a server */
     const char *spool_dir;    /* made if missing; NULL: $TMPDIR or /tmp */
     uint64_t spool_max_bytes; /* 0: a tenth of the free space of spool_dir */
     int connect_timeout_ms;   /* default 10 s */
