@@ -54,6 +54,10 @@ static void note_applied(struct replay *rp)
 {
     struct pipeline *pl = rp->pl;
     if (nothing_waits(rp)) pl->applied_offset = rp->offset;
+    if (rp->ack_at && pl->applied_offset >= rp->ack_at) {
+        rp->ack_at = 0;
+        pipeline_ack_now(pl);
+    }
     pl->oldest_ms = other(rp)->in_flight      ? other(rp)->received_ms
                     : replay_batch(rp)->n > 0 ? replay_batch(rp)->received_ms
                                               : 0;
@@ -188,7 +192,10 @@ static int giant_arg(struct replay *rp, struct giant *g, uint64_t i, struct err 
         if (buf_add(&g->text, r->p, (size_t)n, err) < 0) return -1;
         g->has_key |= i == 1;
     }
-    return giant_bytes(rp, g, n + 2, err);
+    if (giant_bytes(rp, g, n, err) < 0 || reader_need(r, 2, err) < 0) return -1;
+    if (r->p[0] != '\r' || r->p[1] != '\n')
+        return err_set(err, ERR_PROTO, "stream: no line end after an argument");
+    return giant_bytes(rp, g, 2, err);
 }
 
 static int giant_pass(struct replay *rp, struct giant *g, const struct cmd_info *info,
@@ -304,11 +311,14 @@ int replay_run(struct replay *rp, struct err *err)
     if (!stopped && (pl->source || err->code != pl->source_err.code)) return -1;
     struct err last;
     drop_unfinished(rp);
-    if (flush_all(rp, stopped ? err : &last) < 0) return -1;
+    if (flush_all(rp, stopped ? err : &last) < 0) {
+        if (!stopped) log_error("%s", last.msg); /* err tells what came first */
+        return -1;
+    }
     note_applied(rp);
     pipeline_ack_now(pl);
-    if (stopped) return pipeline_step(pl, 0, err);
-    return -1;
+    if (pipeline_step(pl, 0, stopped ? err : &last) < 0) return -1;
+    return stopped ? 0 : -1;
 }
 
 /* --- an AOF --- */

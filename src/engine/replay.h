@@ -43,6 +43,7 @@ struct replay {
     int64_t now_ms;             /* when the command at hand was received */
     uint64_t offset;            /* behind the last command dealt with */
     uint64_t whole_offset;      /* the same, and outside of a transaction */
+    uint64_t ack_at;            /* to be acknowledged at once when applied (GETACK); 0 none */
     uint64_t answers_at_start;
     bool caught_up; /* applied everything that the source had when it was asked */
     bool ending;

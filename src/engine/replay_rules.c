@@ -430,7 +430,8 @@ static int rule_script(struct replay *rp, const struct resp_cmd *cmd, struct err
 
 static int rule_replconf(struct replay *rp, const struct resp_cmd *cmd)
 {
-    if (cmd->argc > 1 && span_is(cmd->argv[1], "GETACK")) pipeline_ack_now(rp->pl);
+    /* WAIT there is for what came before it, which may have to be applied yet. */
+    if (cmd->argc > 1 && span_is(cmd->argv[1], "GETACK")) rp->ack_at = pipeline_offset(rp->pl);
     filtered(rp);
     return 0;
 }
