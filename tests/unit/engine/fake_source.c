@@ -2,6 +2,8 @@
 // The fake source.
 #include "fake_source.h"
 
+#include "base/clock.h"
+
 #include <stdlib.h>
 
 static bool take_back(struct fake_source *s, int wait_ms)
@@ -12,6 +14,15 @@ static bool take_back(struct fake_source *s, int wait_ms)
     return n > 0 || n == -2;
 }
 
+/* What comes back is taken in meanwhile. */
+static bool pause_for(struct fake_source *s, int ms)
+{
+    int64_t until = clock_mono_ms() + ms, now;
+    while ((now = clock_mono_ms()) < until)
+        if (!take_back(s, (int)(until - now))) return false;
+    return true;
+}
+
 static void *source_thread(void *arg)
 {
     struct fake_source *s = arg;
@@ -19,7 +30,7 @@ static void *source_thread(void *arg)
     for (size_t i = 0; i < s->n_parts; i++) {
         const struct fake_part *p = &s->part[i];
         if (!fake_link_write(&s->link, p->bytes.p, p->bytes.n)) return NULL;
-        if (p->pause_ms && (!fake_link_settle(&s->link) || !take_back(s, p->pause_ms))) return NULL;
+        if (p->pause_ms && (!fake_link_settle(&s->link) || !pause_for(s, p->pause_ms))) return NULL;
     }
     while (s->keep_open && take_back(s, -1))
         continue;

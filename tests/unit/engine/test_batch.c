@@ -2,13 +2,12 @@
 // batch: all or none, in order, sent again or told by name.
 #include "engine/batch.h"
 #include "lane_rig.h"
+#include "told.h"
 
 #include "base/clock.h"
-#include "base/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -299,29 +298,6 @@ static void refused_stops(void **state)
     teardown(&f);
 }
 
-struct told {
-    char path[40];
-    char text[20000];
-};
-
-static void listen_in(struct told *t)
-{
-    snprintf(t->path, sizeof(t->path), "/tmp/keyhaul-told-XXXXXX");
-    close(mkstemp(t->path));
-    struct err err;
-    assert_int_equal(log_open(&(struct log_config){.level = LOG_WARN, .file = t->path}, &err), 0);
-}
-
-static void hear(struct told *t)
-{
-    log_close();
-    FILE *f = fopen(t->path, "r");
-    assert_non_null(f);
-    t->text[fread(t->text, 1, sizeof(t->text) - 1, f)] = 0;
-    fclose(f);
-    unlink(t->path);
-}
-
 /* While queueing: the culprits are named and left out, the others sent again. */
 static void refused_left_out(void **state)
 {
@@ -331,14 +307,14 @@ static void refused_left_out(void **state)
         {.match = "SET c", .reply = "-NOPERM not this key\r\n"}};
     struct fixture f;
     static struct told told;
-    listen_in(&told);
+    told_begin(&told);
     setup(&f, RULES(rules), false);
     f.g->refusals.policy = TASK_ON_ERROR_CONTINUE;
     add(&f, "SET a 1|FOO k1 x");
     assert_int_equal(batch_select(&f.b, 5, &f.g->err), 0);
     add(&f, "SET c 1|SET b 2");
     assert_int_equal(apply(&f), 0);
-    hear(&told);
+    told_end(&told);
     assert_int_equal(f.g->refusals.count, 2);
     assert_int_equal(f.g->lane.db, 5);
     lane_rig_end(f.g);
@@ -370,14 +346,14 @@ static void refused_on_exec(void **state)
     for (int starve = 0; starve < 2; starve++) {
         struct fixture f;
         static struct told told;
-        listen_in(&told);
+        told_begin(&told);
         setup(&f, RULES(wrong_type), starve);
         f.g->refusals.policy = TASK_ON_ERROR_CONTINUE;
         add(&f, "SET a 1");
         assert_int_equal(batch_select(&f.b, 7, &f.g->err), 0);
         add(&f, "HSET h f v|SET b 2|HSET h2 f v");
         assert_int_equal(apply(&f), 0);
-        hear(&told);
+        told_end(&told);
         assert_int_equal(f.g->refusals.count, 2);
         assert_int_equal(counter_get(&f.g->counters.db[7].errors), 2);
         lane_rig_end(f.g);
@@ -419,7 +395,7 @@ static void names(void **state)
     static struct told told;
     static uint8_t long_key[5000];
     memset(long_key, 'L', sizeof(long_key));
-    listen_in(&told);
+    told_begin(&told);
     setup(&f, RULES(rules), false);
     f.g->refusals.policy = TASK_ON_ERROR_CONTINUE;
     add(&f, "XGROUP CREATE stream g $|BITOP AND dst src|FLUSHALL");
@@ -428,7 +404,7 @@ static void names(void **state)
     struct span lengthy[] = {span_str("DEL"), span_of(long_key, sizeof(long_key))};
     assert_int_equal(batch_args(&f.b, 2, lengthy, &f.g->err), 0);
     assert_int_equal(apply(&f), 0);
-    hear(&told);
+    told_end(&told);
     lane_rig_end(f.g);
     assert_non_null(strstr(told.text, "XGROUP (database 0, key \"stream\")"));
     assert_non_null(strstr(told.text, "BITOP (database 0, key \"dst\")"));
@@ -493,17 +469,15 @@ static void very_many_refused(void **state)
     enum { MANY = 20000 };
     struct fixture f;
     setup(&f, RULES(unknown), false);
-    log_close();
-    struct told told;
-    listen_in(&told);
+    static struct told told;
+    told_begin(&told);
     f.g->refusals.policy = TASK_ON_ERROR_CONTINUE;
     for (int i = 0; i < MANY / 2; i++)
         add(&f, "FOO k|SET a 1");
     int64_t start = clock_mono_ms();
     if (apply(&f) < 0) fail_msg("%s", f.g->err.msg);
     assert_true(clock_mono_ms() - start < 10000);
-    log_close();
-    unlink(told.path);
+    told_end(&told);
     assert_int_equal(f.g->refusals.count, MANY / 2);
     lane_rig_end(f.g);
     size_t lines = 0;
@@ -521,14 +495,13 @@ static void very_many_refused_on_exec(void **state)
     enum { MANY = 20000 };
     struct fixture f;
     setup(&f, RULES(wrong_type), false);
-    struct told told;
-    listen_in(&told);
+    static struct told told;
+    told_begin(&told);
     f.g->refusals.policy = TASK_ON_ERROR_CONTINUE;
     for (int i = 0; i < MANY / 2; i++)
         add(&f, "HSET h f v|SET a 1");
     if (apply(&f) < 0) fail_msg("%s", f.g->err.msg);
-    log_close();
-    unlink(told.path);
+    told_end(&told);
     assert_int_equal(f.g->refusals.count, MANY / 2);
     lane_rig_end(f.g);
     teardown(&f);
