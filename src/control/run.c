@@ -15,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SPOOL_SHARE 10 /* default quota: a tenth of what is free */
+#define SPOOL_SHARE 10          /* default quota: a tenth of what is free */
+#define STORE_MIN   (32u << 20) /* a command or chunk is kept aside however small the quota */
 
 struct run {
     const struct task_config *cfg;
@@ -142,7 +143,9 @@ static int build(struct run *r, struct err *err)
                                   .stop = r->stop,
                                   .spool_dir = r->spool_dir,
                                   .spool_max_bytes = r->spool_max,
-                                  .ack = !r->psync.plain_sync,
+                                  /* A source that closes behind the snapshot with our ACK unread
+                                   * would reset the link, and what is still on its way is lost. */
+                                  .ack = !r->psync.plain_sync && r->cfg->type != TASK_FULL,
                                   .offset = r->psync.offset};
     if (client_take_conn(r->target, &cfg.target, err) < 0) return -1;
     r->target = NULL;
@@ -176,6 +179,11 @@ static int snapshot_end(struct run *r, struct err *err)
     return 0;
 }
 
+static uint64_t store_max(const struct run *r)
+{
+    return r->spool_max > STORE_MIN ? r->spool_max : STORE_MIN;
+}
+
 static int snapshot(struct run *r, struct err *err)
 {
     phase(r, PHASE_SNAPSHOT);
@@ -183,7 +191,7 @@ static int snapshot(struct run *r, struct err *err)
     struct load_config cfg = {.pl = &r->pl,
                               .target = &r->target_facts,
                               .store_dir = r->spool_dir,
-                              .store_max_bytes = r->spool_max};
+                              .store_max_bytes = store_max(r)};
     r->has_load = true;
     if (load_init(&r->load, &cfg, err) < 0) return -1;
     if (load_run(&r->load, err) < 0 || snapshot_end(r, err) < 0) return -1;
@@ -202,7 +210,7 @@ static int follow(struct run *r, struct err *err)
                                 .source = &r->source_facts,
                                 .target = &r->target_facts,
                                 .store_dir = r->spool_dir,
-                                .store_max_bytes = r->spool_max,
+                                .store_max_bytes = store_max(r),
                                 .db = r->load.stream_db};
     r->has_replay = true;
     pipeline_begin_stream(&r->pl);

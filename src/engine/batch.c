@@ -12,6 +12,7 @@ static const char multi[] = "*1\r\n$5\r\nMULTI\r\n";
 static const char exec[] = "*1\r\n$4\r\nEXEC\r\n";
 #define MULTI_BYTES    (sizeof(multi) - 1)
 #define NAME_MAX_BYTES 96
+#define LONG_ARG_BYTES (64u << 10) /* goes into the store without a detour */
 
 void batch_init(struct batch *b, const char *store_dir, uint64_t max_bytes)
 {
@@ -65,10 +66,26 @@ int batch_raw(struct batch *b, struct span cmd, struct err *err)
     return store_add(&b->st, cmd.p, cmd.n, err);
 }
 
+/* What stands in the scratch buffer, then a long argument, past it. */
+static int add_long(struct batch *b, struct span arg, struct err *err)
+{
+    if (buf_printf(&b->scratch, err, "$%zu\r\n", arg.n) < 0 ||
+        store_add(&b->st, b->scratch.p, b->scratch.n, err) < 0 ||
+        store_add(&b->st, arg.p, arg.n, err) < 0)
+        return -1;
+    buf_clear(&b->scratch);
+    return buf_add(&b->scratch, "\r\n", 2, err);
+}
+
 int batch_args(struct batch *b, size_t argc, const struct span *argv, struct err *err)
 {
     buf_clear(&b->scratch);
-    if (resp_put_cmd(&b->scratch, argc, argv, err) < 0) return -1;
+    if (resp_put_head(&b->scratch, argc, err) < 0) return -1;
+    for (size_t i = 0; i < argc; i++) {
+        int rc = argv[i].n > LONG_ARG_BYTES ? add_long(b, argv[i], err)
+                                            : resp_put_arg(&b->scratch, argv[i], err);
+        if (rc < 0) return -1;
+    }
     return batch_raw(b, buf_span(&b->scratch), err);
 }
 

@@ -124,3 +124,23 @@ def test_long_key_with_a_long_value_and_a_relative_time(fake, target, keyhaul):
     assert target.call("PTTL", "") == -1
     assert 90_000 < target.call("PTTL", key) <= 100_000
     assert k.terminate() == 0
+
+
+@pytest.mark.parametrize("diskless", [False, True], ids=["disk", "diskless"])
+def test_source_closes_behind_the_snapshot(fake, target, keyhaul, diskless):
+    """--type full: an ACK that the source has not read must not cut off what it sent."""
+    body = b"".join(rdb_string_record("k%d" % i, "v" * 100) for i in range(20_000))
+    f = fake(rdb=rdb_file(body), diskless=diskless, close_after_rdb=True, version="7.0.15")
+    keyhaul(f, target, "--type", "full").expect(0)
+    assert target.call("DBSIZE") == 20_000
+
+
+def test_hardly_any_spool(source, target, keyhaul):
+    """What is kept aside to be sent whole does not depend on the quota."""
+    with source.connect() as c:
+        c.call("SET", "big", "z" * (20 << 20))
+        k = keyhaul(source, target, "--spool-max", "1")
+        k.wait_caught_up()
+        c.call("SET", "long", "q" * (6 << 20))
+    k.finish()
+    assert_equal(source, target)
