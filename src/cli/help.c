@@ -22,7 +22,7 @@ const char *help_exit_status(unsigned status)
         "done, or stopped by a signal with nothing lost",
         "failed",
         "wrong usage",
-        "refused by a check or by --on-conflict fail; nothing was written",
+        "refused by a check or by --on-conflict fail; nothing was overwritten",
         "ended, but with unresolved errors",
     };
     return status < sizeof(words) / sizeof(words[0]) ? words[status] : NULL;
@@ -141,7 +141,10 @@ static int make_text(struct text *t, int argc, char **argv, struct err *err)
     }
     const struct cli_command *command = argc == 2 + markdown ? find_command(argv[1 + markdown])
                                                              : NULL;
-    if (!command) return err_set(err, ERR_USAGE, "name one command");
+    if (!command)
+        return err_set(err, ERR_USAGE,
+                       argc == 2 + markdown ? "help: there is no such command"
+                                            : "help: name one command only");
     (markdown ? help_markdown : help_command)(t, command);
     return 0;
 }
