@@ -146,6 +146,8 @@ static int build(struct run *r, struct err *err)
                                   /* A source that closes behind the snapshot with our ACK unread
                                    * would reset the link, and what is still on its way is lost. */
                                   .ack = !r->psync.plain_sync && r->cfg->type != TASK_FULL,
+                                  .hold = r->cfg->type != TASK_FULL,
+                                  .hold_exact = facts_has(&r->target_facts, FACTS_PEXPIRETIME),
                                   .offset = r->psync.offset};
     if (client_take_conn(r->target, &cfg.target, err) < 0) return -1;
     r->target = NULL;
@@ -190,6 +192,7 @@ static int snapshot(struct run *r, struct err *err)
     counter_set(&r->counters->snapshot_started_ms, (uint64_t)clock_mono_ms());
     struct load_config cfg = {.pl = &r->pl,
                               .target = &r->target_facts,
+                              .source_bytes = r->source_facts.used_memory,
                               .store_dir = r->spool_dir,
                               .store_max_bytes = store_max(r)};
     r->has_load = true;
@@ -222,7 +225,8 @@ static int follow(struct run *r, struct err *err)
 static int stopped_in_load(struct run *r, struct err *err)
 {
     struct err last;
-    if (lane_drain(&r->pl.lane, &last) < 0) *err = last;
+    if (lane_drain(&r->pl.lane, &last) < 0 || hold_settle(&r->pl.hold, &r->pl.lane, 0, &last) < 0)
+        *err = last;
     return -1;
 }
 
@@ -234,6 +238,16 @@ static int move(struct run *r, struct err *err)
     if (snapshot(r, err) < 0) return err->code == ERR_STOPPED ? stopped_in_load(r, err) : -1;
     if (r->cfg->type == TASK_FULL) return 0;
     return follow(r, err);
+}
+
+/* After a failure the lane may be in the middle of anything: what is held can only be told. */
+static void tell_held(const struct run *r)
+{
+    if (!r->has_pipeline || r->pl.hold.n == 0) return;
+    char count[32];
+    log_error("%s keys on the target have an expiry that was held back and lies thousands of years "
+              "ahead; run again with --on-conflict overwrite to put them right",
+              num_human_count(count, sizeof(count), r->pl.hold.n));
 }
 
 static void tear_down(struct run *r)
@@ -262,6 +276,7 @@ int task_run(const struct task_config *cfg, struct counters *counters, struct ta
     int rc = move(r, err);
     uint64_t refused = r->has_pipeline ? r->pl.refusals.count : 0;
     if (rc == 0) phase(r, PHASE_DONE);
+    tell_held(r);
     tear_down(r);
     free(r);
     if (refused && (rc == 0 || err->code == ERR_STOPPED))

@@ -337,6 +337,7 @@ static void call_reply(struct lane *l, const struct resp_reply *reply)
     struct lane_outcome *o = &l->outcome;
     if (reply->type == '-') note_error(o, -1, reply->line);
     o->last = *reply;
+    if (o->integers) o->integers[o->seen] = reply->type == ':' ? reply->integer : -1;
     o->seen++;
 }
 

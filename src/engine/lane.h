@@ -46,6 +46,7 @@ struct lane_part {
 struct lane_outcome {
     uint64_t due, seen;
     struct resp_reply last; /* the last reply */
+    int64_t *integers;      /* where the caller wants integer replies, room for `due`; or NULL */
     uint64_t n_errors;      /* top-level error replies, and errors inside the last array */
     struct buf errors;      /* records: struct lane_error, text, NUL */
 };

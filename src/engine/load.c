@@ -2,11 +2,16 @@
 // The load: a snapshot, record by record, into the target.
 #include "engine/load.h"
 
+#include "base/clock.h"
 #include "base/crc64.h"
 #include "base/log.h"
 #include "engine/emit.h"
 
 #include <stdio.h>
+
+/* How long load and catching up may take at worst: ten minutes, and 2 MB of the source a second. */
+#define HOLD_LEAST_MS     600000
+#define HOLD_BYTES_PER_MS 2000
 
 int load_init(struct load *ld, const struct load_config *cfg, struct err *err)
 {
@@ -15,8 +20,11 @@ int load_init(struct load *ld, const struct load_config *cfg, struct err *err)
                         .target = cfg->target,
                         .select = &task->select,
                         .on_conflict = task->on_conflict,
+                        .hold_margin_ms = HOLD_LEAST_MS +
+                                          (int64_t)(cfg->source_bytes / HOLD_BYTES_PER_MS),
                         .discard = task->type == TASK_INCREMENTAL,
                         .set_pxat = facts_has(cfg->target, FACTS_SET_PXAT),
+                        .absttl = facts_has(cfg->target, FACTS_RESTORE_ABSTTL),
                         .unlink = facts_has(cfg->target, FACTS_UNLINK),
                         .field_ttl = facts_has(cfg->target, FACTS_HASH_FIELD_TTL)};
     facts_name(ld->target_name, sizeof(ld->target_name), cfg->target);
@@ -62,16 +70,24 @@ static int64_t deadline(const struct rdb_rec *rec)
 
 /* --- RESTORE --- */
 
+/* Before 5.0 there is only a relative one, and no hints. */
+static int64_t restore_ttl(const struct load *ld, const struct rdb_rec *rec)
+{
+    if (rec->expire_ms == -1) return 0;
+    if (ld->absttl) return deadline(rec);
+    int64_t now = clock_wall_ms();
+    return rec->expire_ms > now ? rec->expire_ms - now : 1;
+}
+
 void load_frame_head(const struct load *ld, const struct rdb_rec *rec, uint64_t value_n,
                      struct load_frame *f)
 {
-    bool expires = rec->expire_ms != -1;
-    unsigned argc = 4u + replacing(ld) + expires + (rec->idle_s >= 0 ? 2 : 0) +
-                    (rec->idle_s < 0 && rec->freq >= 0 ? 2 : 0);
+    unsigned argc = 4u + replacing(ld);
+    if (ld->absttl) argc += (rec->expire_ms != -1) + (hinted(rec) ? 2u : 0);
     uint8_t *out = emit_head(f->head, '*', argc);
     out = emit_str(out, "RESTORE");
     out = emit_arg(out, rec->a.p, rec->a.n);
-    out = emit_num(out, expires ? deadline(rec) : 0);
+    out = emit_num(out, restore_ttl(ld, rec));
     out = emit_head(out, '$', 1 + value_n + 10);
     *out++ = rdb_type_byte(rec->type);
     f->head_n = (size_t)(out - f->head);
@@ -91,11 +107,11 @@ void load_frame_tail(const struct load *ld, const struct rdb_rec *rec, uint64_t 
         *out++ = (uint8_t)(crc >> (8 * i));
     out = emit_crlf(out);
     if (replacing(ld)) out = emit_str(out, "REPLACE");
-    if (rec->expire_ms != -1) out = emit_str(out, "ABSTTL");
-    if (rec->idle_s >= 0) {
+    if (ld->absttl && rec->expire_ms != -1) out = emit_str(out, "ABSTTL");
+    if (ld->absttl && rec->idle_s >= 0) {
         out = emit_str(out, "IDLETIME");
         out = emit_num(out, rec->idle_s);
-    } else if (rec->freq >= 0) {
+    } else if (ld->absttl && rec->freq >= 0) {
         out = emit_str(out, "FREQ");
         out = emit_num(out, rec->freq);
     }
@@ -270,7 +286,7 @@ static int load_value(struct load *ld, const struct rdb_rec *rec, struct err *er
     return rc == 1 ? unsupported(ld, rec, err) : rc;
 }
 
-static int load_key(struct load *ld, const struct rdb_rec *rec, struct err *err)
+static int load_key(struct load *ld, struct rdb_rec *rec, struct err *err)
 {
     struct counters *c = ld->pl->counters;
     counter_add(&c->keys_read, 1);
@@ -282,6 +298,10 @@ static int load_key(struct load *ld, const struct rdb_rec *rec, struct err *err)
         ld->told_meta = true;
         log_warn("the source attaches module metadata to keys; keyhaul moves the keys without it");
     }
+    if (rec->expire_ms != -1 &&
+        hold_deadline(&ld->pl->hold, ld->to_db, rec->a, rec->expire_ms, clock_wall_ms(),
+                      ld->hold_margin_ms, &rec->expire_ms, err) < 0)
+        return -1;
     return rec->type == RDB_STRING ? load_string(ld, rec, err) : load_value(ld, rec, err);
 }
 
@@ -338,7 +358,7 @@ static int load_aux(struct load *ld, const struct rdb_rec *rec, struct err *err)
     return 0;
 }
 
-static int load_record(struct load *ld, const struct rdb_rec *rec, struct err *err)
+static int load_record(struct load *ld, struct rdb_rec *rec, struct err *err)
 {
     switch (rec->kind) {
     case RDB_REC_KEY: return load_key(ld, rec, err);

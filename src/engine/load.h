@@ -32,7 +32,8 @@ struct load {
     const struct db_select *select;
     enum task_conflict on_conflict;
     bool discard; /* --type incremental: only the place where the stream begins is wanted */
-    bool set_pxat, unlink, field_ttl;
+    int64_t hold_margin_ms; /* deadlines nearer than this are held until the stream has caught up */
+    bool set_pxat, absttl, unlink, field_ttl;
     char target_name[64];
 
     struct rdb rdb;
@@ -59,6 +60,7 @@ struct load {
 struct load_config {
     struct pipeline *pl;
     const struct server_facts *target;
+    uint64_t source_bytes; /* size of the source's data, 0 unknown: tells how long it may take */
     const char *store_dir;
     uint64_t store_max_bytes;
 };

@@ -216,12 +216,23 @@ static int put_ranges(struct load *ld, const struct rdb_rec *rec, const struct r
     return rc;
 }
 
+/* Said before hours are spent on receiving it. 1: reported, to be passed over. */
+static int too_long(struct load *ld, const struct rdb_rec *rec, uint64_t n, struct err *err)
+{
+    if (n <= ld->target->proto_max_bulk_len) return 0;
+    return refusals_report(&ld->pl->refusals, ld->to_db, rec->a, "a string",
+                           "it is larger than the target's proto-max-bulk-len", err) < 0
+               ? -1
+               : 1;
+}
+
 int load_long_string(struct load *ld, const struct rdb_rec *rec, const struct rdb_str *s,
                      struct err *err)
 {
     struct rdb_pieces it;
     struct span piece;
-    int there = load_existing(ld, rec, err);
+    int there = too_long(ld, rec, s->n, err);
+    if (there == 0) there = load_existing(ld, rec, err);
     if (there < 0 || rdb_pieces_begin(&it, s, err) < 0) return -1;
     int rc = there ? 0 : begin(ld, rec, err);
     if (rc == 0 && there) {

@@ -336,6 +336,7 @@ int pipeline_init(struct pipeline *pl, const struct pipeline_config *cfg, struct
                                .step = pipeline_step,
                                .step_ctx = pl};
     if (lane_init(&pl->lane, &lane, err) < 0) return -1;
+    hold_init(&pl->hold, cfg->hold, cfg->hold_exact, cfg->spool_dir, cfg->spool_max_bytes);
     struct spool_config spool = {.ram_bytes = PIPELINE_RING_BYTES,
                                  .dir = cfg->spool_dir,
                                  .max_disk_bytes = cfg->spool_max_bytes};
@@ -350,6 +351,7 @@ int pipeline_init(struct pipeline *pl, const struct pipeline_config *cfg, struct
 void pipeline_release(struct pipeline *pl)
 {
     lane_release(&pl->lane);
+    hold_release(&pl->hold);
     conn_close(pl->source);
     conn_close(pl->probe.conn);
     spool_close(pl->spool);

@@ -14,7 +14,7 @@
 #ifndef KEYHAUL_ENGINE_PIPELINE_H
 #define KEYHAUL_ENGINE_PIPELINE_H
 
-#include "engine/lane.h"
+#include "engine/hold.h"
 #include "io/spool.h"
 #include "wire/reader.h"
 
@@ -47,6 +47,7 @@ struct pipeline {
 
     struct refusals refusals;
     struct lane lane;
+    struct hold hold; /* deadlines kept back until the stream has caught up */
     struct probe probe;
 
     bool ack; /* send REPLCONF ACK (not after a plain SYNC) */
@@ -74,7 +75,8 @@ struct pipeline_config {
     const char *spool_dir;
     uint64_t spool_max_bytes;
     bool ack;
-    uint64_t offset; /* of the snapshot */
+    uint64_t offset;       /* of the snapshot */
+    bool hold, hold_exact; /* a stream follows; the target knows PEXPIRETIME */
 };
 
 KH_MUST int pipeline_init(struct pipeline *pl, const struct pipeline_config *cfg, struct err *err);

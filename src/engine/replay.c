@@ -14,6 +14,7 @@
 #define PROBE_FAST_MS 100
 #define PROBE_SLOW_MS 1000
 #define SMALL_ARG_MAX (64u << 10)
+#define SETTLE_KEYS   4096 /* deadlines set at once, between two batches */
 
 static struct batch *other(struct replay *rp)
 {
@@ -40,9 +41,12 @@ static void note_caught_up(struct replay *rp)
     /* The first answer may have been on its way before the stream began. */
     bool told = pl->probe.answers > rp->answers_at_start + 1;
     if (rp->caught_up || rp->file) return;
+    if (rp->level && pl->hold.n) return;
     if (!(told && pl->applied_offset >= pl->probe.offset) &&
         !(source_is_quiet(rp) && nothing_waits(rp)))
         return;
+    rp->level = true;
+    if (pl->hold.n) return; /* not before the deadlines are right as well */
     rp->caught_up = true;
     pl->probe.every_ms = PROBE_SLOW_MS;
     counter_set(&pl->counters->caught_up_ms, (uint64_t)clock_mono_ms());
@@ -96,6 +100,17 @@ static bool answered(const struct lane *l)
     return l->outcome.seen >= l->outcome.due;
 }
 
+/* Give some of the keys whose deadline is held their own. Nothing is in flight; the lane is left as
+ * the batch being built expects it. */
+static int settle_held(struct replay *rp, uint64_t max_keys, struct err *err)
+{
+    struct lane *l = &rp->pl->lane;
+    int64_t db = l->db;
+    if (rp->pl->hold.n == 0) return 0;
+    if (hold_settle(&rp->pl->hold, l, max_keys, err) < 0) return -1;
+    return db >= 0 ? lane_select(l, db, err) : 0;
+}
+
 static int on_dry(void *ctx, struct err *err)
 {
     struct replay *rp = ctx;
@@ -106,6 +121,10 @@ static int on_dry(void *ctx, struct err *err)
     if (rp->mid_command) return 0;
     if (send_built(rp, err) < 0) return -1;
     note_applied(rp);
+    if (rp->level && nothing_waits(rp)) {
+        if (settle_held(rp, SETTLE_KEYS, err) < 0) return -1;
+        note_caught_up(rp);
+    }
     if (rp->caught_up && rp->pl->cfg->until == TASK_UNTIL_CAUGHT_UP && nothing_waits(rp))
         return err_set(err, ERR_STOPPED, "caught up");
     return 0;
@@ -115,13 +134,15 @@ static int flush_if_full(struct replay *rp, struct err *err)
 {
     if (rp->in_tx || !batch_full(replay_batch(rp))) return 0;
     if (finish_flying(rp, err) < 0) return -1;
+    if (rp->level && settle_held(rp, SETTLE_KEYS, err) < 0) return -1;
     return send_built(rp, err);
 }
 
 static int flush_all(struct replay *rp, struct err *err)
 {
     if (finish_flying(rp, err) < 0 || send_built(rp, err) < 0) return -1;
-    return finish_flying(rp, err);
+    if (finish_flying(rp, err) < 0) return -1;
+    return settle_held(rp, 0, err);
 }
 
 /* --- databases of the target --- */

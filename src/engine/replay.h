@@ -45,6 +45,7 @@ struct replay {
     uint64_t whole_offset;      /* the same, and outside of a transaction */
     uint64_t ack_at;            /* to be acknowledged at once when applied (GETACK); 0 none */
     uint64_t answers_at_start;
+    bool level;     /* the stream itself has caught up once; deadlines may still be held */
     bool caught_up; /* applied everything that the source had when it was asked */
     bool ending;
     int64_t end_by_ms;

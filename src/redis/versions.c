@@ -81,6 +81,7 @@ static const struct {
     [FACTS_RESTORE_REPLACE] = {V(3, 0, 0), 0},
     [FACTS_RESTORE_ABSTTL] = {V(5, 0, 0), 0},
     [FACTS_SET_PXAT] = {V(6, 2, 0), 0},
+    [FACTS_PEXPIRETIME] = {V(7, 0, 0), 0},
     [FACTS_SET_KEEPTTL] = {V(6, 0, 0), 0},
     [FACTS_UNLINK] = {V(4, 0, 0), 0},
     [FACTS_STREAMS] = {V(5, 0, 0), 0},

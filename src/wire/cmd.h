@@ -31,10 +31,12 @@ enum cmd_rule {
     CMD_RULE_FLUSHDB,
     CMD_RULE_FLUSHALL,
     CMD_RULE_MOVE,
-    CMD_RULE_COPY,   /* COPY a b [DB n] */
-    CMD_RULE_EXPIRE, /* EXPIRE, PEXPIRE: relative */
-    CMD_RULE_SETEX,  /* SETEX, PSETEX */
-    CMD_RULE_SET,    /* SET with EX/PX/EXAT/PXAT */
+    CMD_RULE_COPY,     /* COPY a b [DB n] */
+    CMD_RULE_EXPIRE,   /* EXPIRE, PEXPIRE: relative */
+    CMD_RULE_EXPIREAT, /* EXPIREAT, PEXPIREAT: absolute */
+    CMD_RULE_RENAME,   /* RENAME, RENAMENX: take the deadline along */
+    CMD_RULE_SETEX,    /* SETEX, PSETEX */
+    CMD_RULE_SET,      /* SET with EX/PX/EXAT/PXAT */
     CMD_RULE_GETEX,
     CMD_RULE_RESTORE, /* RESTORE, RESTORE-ASKING */
     CMD_RULE_HEXPIRE, /* HEXPIRE, HPEXPIRE: relative */

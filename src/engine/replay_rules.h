@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Between replay_rules.c (which database, passed on or not) and replay_time.c (deadlines).
+#ifndef KEYHAUL_ENGINE_REPLAY_RULES_H
+#define KEYHAUL_ENGINE_REPLAY_RULES_H
+
+#include "base/num.h"
+#include "engine/replay.h"
+
+#define ARGS_MAX 64 /* arguments of the commands that are rebuilt */
+
+void replay_filtered(struct replay *rp); /* counted as not passed on */
+void replay_passed(struct replay *rp);
+/* Into the batch, when the database at hand is selected: as it came, or rebuilt. */
+KH_MUST int replay_pass_raw(struct replay *rp, const struct resp_cmd *cmd, struct err *err);
+KH_MUST int replay_pass_args(struct replay *rp, size_t argc, const struct span *argv,
+                             struct err *err);
+
+struct replay_num {
+    char text[NUM_INT64_CHARS];
+};
+static inline struct span replay_put_i64(struct replay_num *t, int64_t v)
+{
+    return span_of(t->text, num_put_i64(t->text, v));
+}
+
+/* Give a DUMP payload a footer that the target takes. */
+KH_MUST int replay_refoot(struct replay *rp, struct span *payload, struct err *err);
+
+KH_MUST int replay_rule_expire(struct replay *rp, const struct resp_cmd *cmd, struct err *err);
+KH_MUST int replay_rule_expireat(struct replay *rp, const struct resp_cmd *cmd, struct err *err);
+KH_MUST int replay_rule_setex(struct replay *rp, const struct resp_cmd *cmd, struct err *err);
+KH_MUST int replay_rule_set(struct replay *rp, const struct resp_cmd *cmd, struct err *err);
+KH_MUST int replay_rule_getex(struct replay *rp, const struct resp_cmd *cmd, struct err *err);
+KH_MUST int replay_rule_hsetex(struct replay *rp, const struct resp_cmd *cmd, struct err *err);
+KH_MUST int replay_rule_restore(struct replay *rp, const struct resp_cmd *cmd, struct err *err);
+
+#endif
