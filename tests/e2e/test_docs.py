@@ -195,7 +195,10 @@ def test_rights_of_the_guide(source, target, keyhaul):
     for server, rule in zip((source, target), rules):
         server.call("ACL", "SETUSER", "mover", "on", ">pw", *rule.replace("\\\n", " ").split())
     fill(source, Sizes(small_keys=500))
-    target.call("SET", "not in the way", "1")  # so that the check of conflicts asks both
+    # The check of conflicts scans the smaller side: in database 0 the target, in 1 the source.
+    target.call("SET", "not in the way", "1")
+    others = "for i=1,20000 do redis.call(ARGV[1], 'not in the way:'..i, ARGV[2]) end"
+    target.call("EVAL", others, 0, "SET", "1", db=1)
     uris = {"source_uri": source.uri("mover", "pw"), "target_uri": target.uri("mover", "pw")}
     k = keyhaul(source, target, **uris)
     k.wait_metric(lambda m: m["phase"] == "stream")
@@ -204,6 +207,7 @@ def test_rights_of_the_guide(source, target, keyhaul):
     source.call("SWAPDB", 3, 4)
     source.call("PUBLISH", "channel", "words")
     target.call("DEL", "not in the way")
+    target.call("EVAL", others, 0, "DEL", "", db=1)
     k.finish()
     assert_equal(source, target)
     target.call("FLUSHALL")
