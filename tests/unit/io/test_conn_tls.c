@@ -659,6 +659,7 @@ static void check_end(struct peer *p, const char *words)
     assert_int_equal(conn_wait(c, true, false, 100, &err), 1);
     assert_int_equal(conn_read(c, buf, sizeof(buf), &err), -1);
     if (p->rude) { /* nobody listens any more: an error in the end, and no SIGPIPE */
+        n = 0;
         for (unsigned i = 0; i < 100 && n >= 0; i++) {
             n = conn_write(c, "x", 1, &err);
             usleep(1000);
