@@ -7,15 +7,15 @@
 #include "base/crc64.h"
 #include "engine/replay_rules.h"
 
-#define HOLD_SLACK_MS 10
-
-/* How late is this command? So late will be what comes after it, or later. */
+/* So late as this command is will be what comes after it, or later. And the target may stand still
+ * with this batch or the one before it, each for as long as it is not given up for lost. */
 static int hold(struct replay *rp, struct span key, int64_t *ms, struct err *err)
 {
     int64_t to = db_select_target(rp->select, rp->db), now = clock_wall_ms();
     if (to < 0) return 0;
     int64_t late = now > rp->now_ms ? now - rp->now_ms : 0;
-    return hold_deadline(&rp->pl->hold, to, key, *ms, now, 2 * late + HOLD_SLACK_MS, ms, err);
+    return hold_deadline(&rp->pl->hold, to, key, *ms, now, 2 * (late + rp->pl->cfg->io_timeout_ms),
+                         ms, err);
 }
 
 /* Receipt plus a relative time; false when it is no number or out of range (then the command is

@@ -164,7 +164,8 @@ static void set_tcp_options(int fd)
     set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, 30);
     set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, 10);
     set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
-    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 60000);
+    /* No TCP_USER_TIMEOUT: it would cut a peer that is well but does not read for a while (a long
+     * script); who waits for replies has a clock of his own. */
 }
 
 /* The outcome of a connect() in progress: 0, or -1 with err. */
