@@ -154,7 +154,7 @@ static void retry_time_runs_out(void **state)
     assert_non_null(strstr(g->err.msg, "OOM command not allowed"));
     assert_non_null(strstr(g->err.msg, "--retry-time"));
     assert_true(clock_mono_ms() - start >= 120);
-    assert_true(clock_mono_ms() - start < 3000);
+    assert_true(clock_mono_ms() - start < 20000);
     lane_rig_end(g);
     lane_rig_free(g);
 }
@@ -439,10 +439,10 @@ static void more_errors_than_kept(void **state)
 static void answered_call_does_not_time_out(void **state)
 {
     (void)state;
-    struct lane_rig *g = lane_rig_new(NULL, 0, false, &(struct lane_config){.io_timeout_ms = 100});
+    struct lane_rig *g = lane_rig_new(NULL, 0, false, &(struct lane_config){.io_timeout_ms = 600});
     struct lane_part part = {.mem = span_str("*1\r\n$4\r\nPING\r\n")};
     assert_int_equal(lane_call_begin(&g->lane, &part, 1, 1, &g->err), 0);
-    int64_t until = clock_mono_ms() + 300;
+    int64_t until = clock_mono_ms() + 1300;
     while (clock_mono_ms() < until)
         if (g->lane.step(g->lane.step_ctx, 50, &g->err) < 0) fail_msg("%s", g->err.msg);
     assert_int_equal(lane_call_wait(&g->lane, &g->err), 0);

@@ -497,7 +497,7 @@ static void time_of_receipt(void **state)
     (void)state;
     struct rig *g = rig_new();
     struct buf first = stream_of("EXPIRE k 10"), second = stream_of("EXPIRE k 10");
-    struct fake_part parts[] = {{.bytes = buf_span(&first), .pause_ms = 150},
+    struct fake_part parts[] = {{.bytes = buf_span(&first), .pause_ms = 500},
                                 {.bytes = buf_span(&second)}};
     rig_open(g, parts, 2, RIG_KEPT_OPEN);
     rig_receive(g, first.n);
@@ -523,7 +523,7 @@ static void acknowledges_when_asked(void **state)
     struct rig *g = rig_new();
     struct buf first = stream_of("SET a 1"), second = stream_of("SET b 2|REPLCONF GETACK *");
     struct fake_part parts[] = {{.bytes = buf_span(&first), .pause_ms = 200},
-                                {.bytes = buf_span(&second), .pause_ms = 400}};
+                                {.bytes = buf_span(&second), .pause_ms = 700}};
     rig_open(g, parts, 2, RIG_FLOWING);
     rig_assert_ended(g, rig_run_replay(g, 0), RIG_FLOWING);
     rig_close(g);
@@ -564,7 +564,7 @@ static void not_caught_up(void **state)
     (void)state;
     struct rig *g = rig_new();
     struct buf b = stream_of("SET a 1");
-    struct fake_part part = {.bytes = buf_span(&b), .pause_ms = 500};
+    struct fake_part part = {.bytes = buf_span(&b), .pause_ms = 1000};
     char info[100];
     snprintf(info, sizeof(info), "# Replication\r\nmaster_repl_offset:%zu\r\n",
              RIG_OFFSET + b.n + 1);
