@@ -17,6 +17,11 @@ void buf_release(struct buf *b)
     *b = (struct buf){.cap = b->cap};
 }
 
+void buf_trim(struct buf *b, size_t keep_bytes)
+{
+    if (b->alloc > keep_bytes) buf_release(b);
+}
+
 int buf_reserve(struct buf *b, size_t n, struct err *err)
 {
     if (n <= b->alloc - b->n) return 0;

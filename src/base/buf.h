@@ -23,6 +23,9 @@ KH_MUST int buf_reserve(struct buf *b, size_t n, struct err *err);
 KH_MUST int buf_add(struct buf *b, const void *p, size_t n, struct err *err);
 KH_MUST int buf_printf(struct buf *b, struct err *err, const char *fmt, ...) KH_PRINTF(3, 4);
 
+/* Give memory back when more than keep_bytes are allocated; the content goes too. */
+void buf_trim(struct buf *b, size_t keep_bytes);
+
 static inline void buf_clear(struct buf *b)
 {
     b->n = 0;

@@ -73,8 +73,8 @@ static int meet(struct run *r, struct err *err)
         return -1;
     facts_name(f->source_name, sizeof(f->source_name), &r->source_facts);
     facts_name(f->target_name, sizeof(f->target_name), &r->target_facts);
-    log_info("source %s is %s, target %s is %s", f->source_shown, f->source_name, f->target_shown,
-             f->target_name);
+    log_info("source is %s at %s", f->source_name, f->source_shown);
+    log_info("target is %s at %s", f->target_name, f->target_shown);
     return 0;
 }
 
@@ -128,6 +128,7 @@ static int choose_spool(struct run *r, struct err *err)
     if (!dir || !*dir) dir = "/tmp";
     snprintf(r->spool_dir, sizeof(r->spool_dir), "%s", dir);
     r->spool_max = r->cfg->spool_max_bytes;
+    if (file_make_dir(r->spool_dir, err) < 0) return err_wrap(err, "spool directory");
     if (r->spool_max) return 0;
     uint64_t free_bytes;
     if (file_free_space(r->spool_dir, &free_bytes, err) < 0)
@@ -232,7 +233,7 @@ static int stopped_in_load(struct run *r, struct err *err)
 
 static int move(struct run *r, struct err *err)
 {
-    if (meet(r, err) < 0 || check(r, err) < 0 || attach(r, err) < 0 || choose_spool(r, err) < 0 ||
+    if (meet(r, err) < 0 || check(r, err) < 0 || choose_spool(r, err) < 0 || attach(r, err) < 0 ||
         build(r, err) < 0)
         return -1;
     if (snapshot(r, err) < 0) return err->code == ERR_STOPPED ? stopped_in_load(r, err) : -1;

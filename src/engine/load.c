@@ -382,6 +382,14 @@ static int load_record(struct load *ld, struct rdb_rec *rec, struct err *err)
     return err_set(err, ERR_INTERNAL, "unknown record");
 }
 
+/* What one large key needed is not kept for the next. */
+static void trim(struct load *ld)
+{
+    struct buf *const bufs[] = {&ld->scratch, &ld->args, &ld->tail, &ld->rdb.key, &ld->rdb.val};
+    for (size_t i = 0; i < sizeof(bufs) / sizeof(bufs[0]); i++)
+        buf_trim(bufs[i], BATCH_MEM_BYTES);
+}
+
 int load_run(struct load *ld, struct err *err)
 {
     struct pipeline *pl = ld->pl;
@@ -391,6 +399,7 @@ int load_run(struct load *ld, struct err *err)
     while ((rc = rdb_next(&ld->rdb, &rec, err)) == 1) {
         if (load_record(ld, &rec, err) < 0) return -1;
         counter_set(&pl->counters->snapshot_bytes_decoded, reader_pos(&pl->r) - ld->start_pos);
+        trim(ld);
         if (*pl->stop) return err_set(err, ERR_STOPPED, "stopped");
     }
     if (rc < 0) return err_wrap(err, "snapshot");
