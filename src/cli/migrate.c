@@ -21,6 +21,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -36,7 +37,7 @@ struct migrate {
     struct config cfg;
     struct counters counters;
     struct task_facts facts;
-    volatile bool stop; /* for the task */
+    atomic_bool stop; /* for the task */
     atomic_bool asked_to_stop, ended;
     atomic_bool leaving; /* everything is told: the signal thread may end */
     int wake;            /* eventfd: one of these has changed */

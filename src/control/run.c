@@ -11,6 +11,7 @@
 #include "io/file.h"
 #include "redis/psync.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,7 @@ struct run {
     const struct task_config *cfg;
     struct counters *counters;
     struct task_facts *facts;
-    const volatile bool *stop;
+    const atomic_bool *stop;
     struct client *source, *target, *probe;
     struct server_facts source_facts, target_facts;
     struct psync_result psync;
@@ -265,7 +266,7 @@ static void tear_down(struct run *r)
 }
 
 int task_run(const struct task_config *cfg, struct counters *counters, struct task_facts *facts,
-             const volatile bool *stop, struct err *err)
+             const atomic_bool *stop, struct err *err)
 {
     struct run *r = calloc(1, sizeof(*r));
     if (!r) return err_set(err, ERR_NOMEM, "out of memory");

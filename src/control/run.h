@@ -9,10 +9,12 @@
 #include "engine/counters.h"
 #include "engine/task.h"
 
+#include <stdatomic.h>
+
 /* Run to the end. 0: done (or stopped by *stop with nothing lost). -1: err says why and decides the
  * exit status (err_exit_status). Unresolved errors under on_error continue: ERR_UNRESOLVED.
  * `*stop` may be set at any time by another thread or a signal handler. */
 KH_MUST int task_run(const struct task_config *cfg, struct counters *counters,
-                     struct task_facts *facts, const volatile bool *stop, struct err *err);
+                     struct task_facts *facts, const atomic_bool *stop, struct err *err);
 
 #endif

@@ -22,6 +22,8 @@
 #include "io/store.h"
 #include "wire/resp.h"
 
+#include <stdatomic.h>
+
 #define LANE_ITEM_MAX   (256u << 10) /* largest item, bytes; larger ones are calls */
 #define LANE_PARTS_MAX  6
 #define LANE_ERRORS_MAX (256u << 10) /* error texts of one call kept, bytes */
@@ -84,7 +86,7 @@ struct lane {
     bool keep_existing; /* BUSYKEY or a nil SET NX: skip (policy skip), else stop (policy fail) */
     struct refusals *refusals;
     struct counters *counters;
-    const volatile bool *stop; /* ends the waiting for passing faults */
+    const atomic_bool *stop; /* ends the waiting for passing faults */
     int64_t heard_ms; /* monotonic ms of the last byte from the target, or of the last send */
     int64_t io_timeout_ms;
 
@@ -97,7 +99,7 @@ struct lane_config {
     struct conn *conn; /* taken over, also on failure */
     struct refusals *refusals;
     struct counters *counters;
-    const volatile bool *stop;
+    const atomic_bool *stop;
     int64_t retry_limit_ms;
     int io_timeout_ms;
     bool keep_existing;

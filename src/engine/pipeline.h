@@ -18,6 +18,8 @@
 #include "io/spool.h"
 #include "wire/reader.h"
 
+#include <stdatomic.h>
+
 #define PIPELINE_RING_BYTES (16u << 20)
 
 /* Asks the source for its replication offset on a connection of its own, without ever waiting. */
@@ -34,7 +36,7 @@ struct probe {
 struct pipeline {
     const struct task_config *cfg;
     struct counters *counters;
-    const volatile bool *stop;
+    const atomic_bool *stop;
 
     struct conn *source;   /* owned; NULL once closed */
     struct err source_err; /* why it closed */
@@ -70,7 +72,7 @@ struct pipeline {
 struct pipeline_config {
     const struct task_config *task;
     struct counters *counters;
-    const volatile bool *stop;
+    const atomic_bool *stop;
     struct conn *source, *target, *probe; /* taken over, also on failure; probe may be NULL */
     const char *spool_dir;
     uint64_t spool_max_bytes;

@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,12 +23,12 @@
 
 /* ---- waiting ---- */
 
-static bool stopped(const volatile bool *stop)
+static bool stopped(const atomic_bool *stop)
 {
     return stop && __atomic_load_n(stop, __ATOMIC_RELAXED);
 }
 
-int conn_poll(int fd, short events, int64_t deadline_ms, const volatile bool *stop, struct err *err)
+int conn_poll(int fd, short events, int64_t deadline_ms, const atomic_bool *stop, struct err *err)
 {
     struct pollfd p = {.fd = fd, .events = events};
     for (;;) {
@@ -267,7 +268,7 @@ static int connect_tcp(const struct conn_addr *a, const struct conn_attempt *at,
     return fd < 0 ? err_set(err, last.code, "%s", last.msg) : fd;
 }
 
-int conn_open(struct conn **ret, const struct conn_addr *addr, const volatile bool *stop,
+int conn_open(struct conn **ret, const struct conn_addr *addr, const atomic_bool *stop,
               struct err *err)
 {
     if (!addr->unix_path && (!addr->host || !addr->port))

@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -38,7 +39,7 @@ struct conn;
 /* Connect, all addresses of the name in turn, and shake hands. `stop` (may be NULL) ends the wait
  * when it becomes true: ERR_STOPPED. ERR_NET, or ERR_TLS with what to do (wrong CA, name, no TLS
  * on that port). */
-KH_MUST int conn_open(struct conn **ret, const struct conn_addr *addr, const volatile bool *stop,
+KH_MUST int conn_open(struct conn **ret, const struct conn_addr *addr, const atomic_bool *stop,
                       struct err *err);
 void conn_close(struct conn *c); /* NULL-safe */
 

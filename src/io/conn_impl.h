@@ -5,6 +5,8 @@
 
 #include "io/conn.h"
 
+#include <stdatomic.h>
+
 /* As the calls of conn.h; the plain ones work on the socket itself. */
 struct conn_ops {
     ssize_t (*read)(struct conn *c, void *p, size_t n, struct err *err);
@@ -26,12 +28,11 @@ struct conn_attempt {
     const char *shown; /* host:port or path */
     int timeout_ms;    /* of the whole attempt, for the words */
     int64_t deadline_ms;
-    const volatile bool *stop;
+    const atomic_bool *stop;
 };
 
 /* poll() until an event, the deadline (monotonic, ms) or stop: 1, 0, -1. Goes on after EINTR. */
-int conn_poll(int fd, short events, int64_t deadline_ms, const volatile bool *stop,
-              struct err *err);
+int conn_poll(int fd, short events, int64_t deadline_ms, const atomic_bool *stop, struct err *err);
 
 /* Words for what a system call on an established link said: always -1. */
 int conn_link_error(int errnum, struct err *err);

@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -28,7 +29,7 @@ struct client {
     unsigned due;
     uint64_t db;
     int io_timeout_ms;
-    const volatile bool *stop;
+    const atomic_bool *stop;
     struct peer peer;
 };
 

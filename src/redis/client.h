@@ -13,6 +13,8 @@
 #include "redis/reply.h"
 #include "redis/uri.h"
 
+#include <stdatomic.h>
+
 struct client;
 
 #define CLIENT_REPLY_MAX (64u << 20) /* largest reply, bytes with its tree */
@@ -24,7 +26,7 @@ struct client_config { /* borrowed for client_open() only, but `stop`: for its l
     int connect_timeout_ms;     /* 0: 10 s */
     int io_timeout_ms;          /* nothing heard for so long: ERR_NET; 0: 60 s */
     const char *side;           /* "source" or "target": words of errors, names of options */
-    const volatile bool *stop;  /* may be NULL */
+    const atomic_bool *stop;    /* may be NULL */
 };
 
 /* Connect, AUTH where a password is configured, PING. Database 0 stays selected.

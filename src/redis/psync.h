@@ -13,6 +13,8 @@
 
 #include "redis/facts.h"
 
+#include <stdatomic.h>
+
 #define PSYNC_MARK_BYTES 40
 
 enum psync_kind { PSYNC_FULL, PSYNC_CONTINUE };
@@ -25,9 +27,9 @@ struct psync_request {
     bool empty_rdb;                   /* a snapshot without keys, to have only the stream (7.0+) */
     uint16_t announce_port;           /* shown by the source's INFO as ours; 0: not announced */
 
-    int silence_ms;            /* nothing heard, not even a newline: ERR_NET; 0: 60 s */
-    int64_t retry_ms;          /* how long LOADING and NOMASTERLINK are waited out; 0: not at all */
-    const volatile bool *stop; /* ERR_STOPPED; may be NULL */
+    int silence_ms;          /* nothing heard, not even a newline: ERR_NET; 0: 60 s */
+    int64_t retry_ms;        /* how long LOADING and NOMASTERLINK are waited out; 0: not at all */
+    const atomic_bool *stop; /* ERR_STOPPED; may be NULL */
     /* Called about every 100 ms while nothing comes; -1 with err ends the wait. May be NULL. */
     int (*tick)(void *ctx, struct err *err);
     void *ctx;

@@ -6,12 +6,14 @@
 #include "engine/lane.h"
 #include "fake_target.h"
 
+#include <stdatomic.h>
+
 struct lane_rig {
     struct fake_target target;
     struct lane lane;
     struct refusals refusals;
     struct counters counters;
-    volatile bool stop;
+    atomic_bool stop;
     unsigned steps;
     char dir[40];
     struct err err;

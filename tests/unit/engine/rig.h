@@ -8,6 +8,8 @@
 #include "fake_source.h"
 #include "fake_target.h"
 
+#include <stdatomic.h>
+
 #define RIG_WALL_MS 1700000000000 /* the wall clock, until rig_set_wall() */
 #define RIG_OFFSET  1000          /* of the snapshot */
 #define RIG_SERVER(flavour_, major, minor, rdb)                                                    \
@@ -35,7 +37,7 @@ struct rig {
     bool target_starves;
 
     struct counters counters;
-    volatile bool stop;
+    atomic_bool stop;
     struct fake_target target, probe;
     struct fake_source source;
     struct fake_part part; /* the bytes, when they are given as one */

@@ -2,6 +2,7 @@
 // Plain connections over real sockets: TCP and Unix, short writes, every way a peer can go away.
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -363,7 +364,7 @@ static void stuff(int family, const struct sockaddr *sa, socklen_t len, int *fd,
 static void *say_stop(void *arg)
 {
     usleep(120000);
-    __atomic_store_n((bool *)arg, true, __ATOMIC_RELAXED);
+    atomic_store((atomic_bool *)arg, true);
     return NULL;
 }
 
@@ -371,7 +372,7 @@ static void check_deaf(const struct conn_addr *a)
 {
     struct conn *c;
     struct err err = {.msg = ""};
-    bool stop = true;
+    atomic_bool stop = true;
     pthread_t t;
     int64_t start = clock_mono_ms();
     expect_fail(a, ERR_NET, "timed out");

@@ -4,6 +4,7 @@
 #include "fake_server.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -319,7 +320,7 @@ static void test_silence(void **state)
     fake_stop(&s);
 }
 
-static volatile bool stop_flag;
+static atomic_bool stop_flag;
 
 static void on_alarm(int sig)
 {

@@ -6,6 +6,7 @@
 #include "redis/psync.h"
 
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -412,7 +413,7 @@ static void test_stop_and_tick(void **state)
     (void)state;
     const struct fake_step steps[] = {
         PONG, CAPA, VERSION, {.expect = "PSYNC", .reply = "+FULLRESYNC " ID " 7\r\n"}};
-    volatile bool stop = true;
+    atomic_bool stop = true;
     int ticks = 0;
     struct psync_request stopping = {.stop = &stop};
     struct psync_request ticking = {.tick = tick_thrice, .ctx = &ticks};
