@@ -123,6 +123,23 @@ static void both_strings_compressed_do_not_share_memory(void **state)
     is(RDB_HASH, "xxxxxxxxxx=yyyyyyyyyy ");
 }
 
+/* Much more than the limit in all, each below it. */
+static void scratch_is_used_again(void **state)
+{
+    (void)state;
+    struct reader r;
+    struct buf out;
+    struct err err;
+    begin(100);
+    for (int i = 0; i < 100; i++)
+        put(&m, "\xc3\x05\x0a\x00x\xe0\x00\x00", 8);
+    buf_init(&out, 1 << 20);
+    reader_init_starving(&r, m.p, m.n);
+    if (read_all(&r, RDB_LIST, true, 64, &out, &err) < 0) fail_msg("%s", err.msg);
+    assert_int_equal(out.n, 1100);
+    buf_release(&out);
+}
+
 static void scores_as_text_and_binary(void **state)
 {
     (void)state;
@@ -328,6 +345,7 @@ int main(void)
         cmocka_unit_test(lists_and_sets),
         cmocka_unit_test(hashes),
         cmocka_unit_test(both_strings_compressed_do_not_share_memory),
+        cmocka_unit_test(scratch_is_used_again),
         cmocka_unit_test(scores_as_text_and_binary),
         cmocka_unit_test(scores_that_are_none_are_refused),
         cmocka_unit_test(field_expiries_of_each_kind),

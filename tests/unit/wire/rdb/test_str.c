@@ -334,6 +334,21 @@ static void broken_lzf_is_refused(void **state)
     refuse_lzf("", 0, 0);
 }
 
+/* Before anything is allocated for it. */
+static void an_impossible_size_is_refused_by_the_head(void **state)
+{
+    (void)state;
+    struct rdb_str s;
+    struct err err;
+    m.n = 0;
+    put_u8(&m, 0xc3);
+    put_len(&m, 10);
+    put_len(&m, 1000);
+    struct reader r = over(&m);
+    assert_int_equal(rdb_str_head(&r, &s, &err), -1);
+    assert_non_null(strstr(err.msg, "10 bytes of LZF cannot stand for 1000"));
+}
+
 static void mutated_lzf_gives_the_same_both_ways(void **state)
 {
     (void)state;
@@ -372,6 +387,7 @@ int main(void)
         cmocka_unit_test(raw_and_integer_strings_come_in_pieces_too),
         cmocka_unit_test(half_a_gigabyte_needs_no_memory),
         cmocka_unit_test(broken_lzf_is_refused),
+        cmocka_unit_test(an_impossible_size_is_refused_by_the_head),
         cmocka_unit_test(mutated_lzf_gives_the_same_both_ways),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

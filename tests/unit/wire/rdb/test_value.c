@@ -27,12 +27,15 @@ static void passes(enum rdb_type t)
             reader_init_mem(&r, m.p, cut);
             assert_int_equal(rdb_value_skip(&r, t, way & 2, m.n, &err), -1);
             assert_int_equal(err.code, ERR_FORMAT);
+            assert_true(r.p <= r.end);
         }
     }
     for (size_t limit = 0; limit < m.n; limit++) {
-        reader_init_starving(&r, m.p, m.n);
-        assert_int_equal(rdb_value_skip(&r, t, false, limit, &err), 1);
-        assert_ptr_equal(r.keep, m.p);
+        for (int way = 0; way < 2; way++) {
+            (way ? reader_init_mem : reader_init_starving)(&r, m.p, m.n);
+            assert_int_equal(rdb_value_skip(&r, t, false, limit, &err), 1);
+            assert_ptr_equal(r.keep, m.p);
+        }
     }
 }
 
@@ -103,6 +106,29 @@ static void array_elements_of_each_kind(void **state)
     refused(RDB_ARRAY, "expected the kind of an array element (0 to 3), found 4");
 }
 
+/* Strings on both sides of where the fast way ends, at every distance from the end. */
+static void many_short_strings(void **state)
+{
+    (void)state;
+    static const uint8_t text[300];
+    const size_t sizes[] = {0, 1, 62, 63, 64, 65, 300};
+    for (size_t i = 0; i < 7; i++) {
+        for (unsigned extra = 0; extra < 3; extra++) {
+            m.n = 0;
+            put_len(&m, 6 + extra);
+            for (unsigned k = 0; k < 6; k++)
+                put_bytes(&m, text, sizes[i]);
+            for (unsigned k = 0; k < extra; k++)
+                put_bytes(&m, text, 20);
+            passes(RDB_SET);
+            if (extra % 2 == 0) { /* the same as pairs */
+                m.p[0] = (uint8_t)((6 + extra) / 2);
+                passes(RDB_HASH);
+            }
+        }
+    }
+}
+
 static void text_scores(void **state)
 {
     (void)state;
@@ -166,6 +192,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(module_data_of_each_opcode),
         cmocka_unit_test(array_elements_of_each_kind),
+        cmocka_unit_test(many_short_strings),
         cmocka_unit_test(text_scores),
         cmocka_unit_test(any_size_passes_when_let_go),
         cmocka_unit_test(every_type_has_its_kind),
