@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Values of types that the target does not know: all that it can hold arrives, the rest is named.
+import random
+import time
+
+import pytest
+
+from lib.compare import assert_equal
+from lib.dataset import MINUTE, Sizes, everything, hash_field_ttls
+from lib.resp import ReplyError
+
+# source, target: names as find_servers() has them; "default" is the machine's own
+DOWN = [("redis-8.6", "default"), ("default", "redis-6.0"), ("redis-8.6", "redis-6.0"),
+        ("redis-8.6", "redict-7.3"), ("redis-8.6", "valkey-8.1"), ("valkey-9.1", "redis-6.0"),
+        ("valkey-9.1", "default")]
+ACROSS = [("valkey-9.1", "redis-8.6"), ("redis-8.6", "valkey-9.1")]
+
+
+def ids(pairs):
+    return [" to ".join(p) for p in pairs]
+
+
+@pytest.fixture
+def pair(request, servers, server):
+    for name in request.param:
+        if name not in servers:
+            pytest.skip("no server %s here (KEYHAUL_SERVERS)" % name)
+    return [server(side, binary=servers[n]) for side, n in zip(("source", "target"), request.param)]
+
+
+def pairs(*lists):
+    flat = [p for some in lists for p in some]
+    return pytest.mark.parametrize("pair", flat, ids=ids(flat), indirect=True)
+
+
+def has_field_ttl(s):
+    return s.version >= ((9, 0, 0) if s.valkey else (7, 4, 0))
+
+
+def has_counters(s):
+    return s.version >= (7, 0, 0)
+
+
+def lost(k, what):
+    """Keys named as having lost `what`, in the log."""
+    return {line.split("key ", 1)[1].split(" of database")[0].strip('"')
+            for line in k.stderr.splitlines() if "WARN" in line and "lost " + what in line
+            and "of database" in line}
+
+
+@pairs(DOWN, ACROSS)
+def test_every_type(pair, keyhaul):
+    source, target = pair
+    both = has_field_ttl(source) and has_field_ttl(target)
+    with source.connect() as c:
+        c.feed(everything(source if both else min(pair, key=has_field_ttl), Sizes()))
+    k = keyhaul(source, target, "--until", "caught-up")
+    k.expect(0)
+    r = assert_equal(source, target)
+    assert r.keys > 100
+    has_lost = lost(k, "counters of the stream")
+    if has_counters(source) and not has_counters(target):
+        assert {"stream:deleted", "stream:groups", "stream:empty"} <= has_lost
+        assert "stream:plain" not in has_lost
+    else:
+        assert has_lost == set()
+    assert lost(k, "the expiry of hash fields") == set()
+
+
+@pairs(ACROSS)
+def test_field_expiries_between_families(pair, keyhaul):
+    """Small and large hashes; fields long past their time; all fields, some, none."""
+    source, target = pair
+    now = int(time.time() * 1000)
+    with source.connect() as c:
+        c.feed(hash_field_ttls(source, now))
+        for name, n in (("few", 20), ("some", 3000), ("large", 40_000)):
+            c.feed(("HSET", name, "field:%d" % i, "v" * 40) for i in range(n))
+            c.feed(("HPEXPIREAT", name, now + 30 * MINUTE + i, "FIELDS", 1, "field:%d" % i)
+                   for i in range(0, n, 3))
+        c.call("HSET", "persisted", "f", "v", "g", "w")
+        c.call("HPEXPIREAT", "persisted", now + MINUTE, "FIELDS", 1, "f")
+        c.call("HPERSIST", "persisted", "FIELDS", 1, "f")
+        c.call("HSET", "all", "f", "v", "g", "w")
+        c.call("HPEXPIREAT", "all", now + 44 * MINUTE, "FIELDS", 2, "f", "g")
+        c.call("PEXPIREAT", "all", now + 50 * MINUTE)
+    k = keyhaul(source, target, "--until", "caught-up")
+    k.expect(0)
+    assert_equal(source, target)
+    assert target.call("HPEXPIRETIME", "all", "FIELDS", 2, "f", "g") == [now + 44 * MINUTE] * 2
+
+
+@pairs(DOWN)
+def test_field_expiries_the_target_cannot_hold(pair, keyhaul):
+    source, target = pair
+    if not has_field_ttl(source) or has_field_ttl(target):
+        pytest.skip("not a pair that differs in field expiry")
+    with source.connect() as c:
+        c.call("HSET", "h", "f", "v")
+        c.call("HPEXPIRE", "h", 600_000, "FIELDS", 1, "f")
+    k = keyhaul(source, target, "--until", "caught-up")
+    assert k.wait() != 0
+    assert "no expiry of hash fields" in k.stderr and '"h"' in k.stderr
+    assert target.call("EXISTS", "h") == 0
+
+
+def add_many(c, key, entries):
+    rng = random.Random(entries)
+    c.feed((("XADD", key, "%d-%d" % (1_600_000_000_000 + 3 * i, i % 5), "seq", i, "t",
+             rng.randbytes(30)) for i in range(entries)), batch=2000)
+
+
+def make_large_stream(c, key, entries=40_000, expires=None):
+    """Above 1 MB serialized; messages deleted at the start, the end and between, pending ones
+    among them; groups that are far, near, empty; consumers without anything."""
+    add_many(c, key, entries)
+    first = c.call("XRANGE", key, "-", "+", "COUNT", 300)
+    c.call("XGROUP", "CREATE", key, "workers", "0")
+    c.call("XGROUP", "CREATE", key, b"bin\0\r\n", "$")
+    for name, n in (("alice", 5000), ("bob", 3000)):
+        c.call("XREADGROUP", "GROUP", "workers", name, "COUNT", n, "STREAMS", key, ">")
+    c.call("XREADGROUP", "GROUP", b"bin\0\r\n", "nothing to do", "STREAMS", key, ">")
+    c.call("XACK", key, "workers", *[e[0] for e in first[1::7]])
+    c.call("XCLAIM", key, "workers", "carol", 0, first[3][0], "TIME", 12345, "RETRYCOUNT", 77)
+    c.call("XDEL", key, *[e[0] for e in first[:40]], *[e[0] for e in first[50::3]])
+    last = c.call("XREVRANGE", key, "+", "-", "COUNT", 5)
+    c.call("XDEL", key, *[e[0] for e in last])
+    if expires:
+        c.call("PEXPIREAT", key, expires)
+    return len(c.call("XPENDING", key, "workers", "-", "+", 10**6))
+
+
+@pairs([p for p in DOWN if p != ("valkey-9.1", "default")])
+def test_large_stream(pair, keyhaul):
+    """In parts: also what is pending without a message, which commands alone could not make."""
+    source, target = pair
+    expires = int(time.time() * 1000) + 60 * MINUTE + 3
+    with source.connect(timeout=300) as c:
+        n = make_large_stream(c, "s", expires=expires)
+        assert n > 6000
+        add_many(c, "plain", 30_000)
+        add_many(c, "only pending", 40_000)
+        c.call("XGROUP", "CREATE", "only pending", "g", "0")
+        c.call("XREADGROUP", "GROUP", "g", "c", "STREAMS", "only pending", ">")
+        c.call("XTRIM", "only pending", "MAXLEN", 0)
+        for key in ("s", "plain", "only pending"):
+            assert len(c.call("DUMP", key)) > 1 << 20  # beyond one RESTORE
+    k = keyhaul(source, target, "--until", "caught-up")
+    k.expect(0)
+    assert_equal(source, target, entries_read=has_counters(target))
+    assert len(target.call("XPENDING", "only pending", "g", "-", "+", 10**6)) == 40_000
+    assert k.rss_mb < 80
+    if not has_counters(target) and has_counters(source):
+        assert {"s", "only pending"} <= lost(k, "counters of the stream")
+    # and it lives on as it should
+    for s in (source, target):
+        assert s.call("XADD", "s", "1600000999999-0", "f", "v") == b"1600000999999-0"
+        with pytest.raises(ReplyError, match="smaller"):
+            s.call("XADD", "s", "1600000999998-0", "f", "v")
+
+
+@pytest.mark.parametrize("policy", ["fail", "skip", "overwrite"])
+@pytest.mark.parametrize("size", [10, 40_000])
+@pairs([("redis-8.6", "default")])
+def test_conflict(pair, keyhaul, policy, size):
+    source, target = pair
+    with source.connect(timeout=300) as c:
+        add_many(c, "s", size)
+        c.call("RPUSH", "l", "a")
+    target.call("SET", "s", "was here")
+    k = keyhaul(source, target, "--until", "caught-up", "--on-conflict", policy)
+    if policy == "fail":
+        assert k.wait() != 0
+    else:
+        k.expect(0)
+    if policy == "overwrite":
+        assert_equal(source, target)
+    else:
+        assert target.call("GET", "s") == b"was here"
+
+
+@pairs([("redis-8.6", "default")])
+def test_idempotent_producers_are_named(pair, keyhaul):
+    source, target = pair
+    with source.connect() as c:
+        for i in range(12):
+            c.call("XADD", "idmp:%d" % i, "IDMP", "producer", "id-1", "*", "f", "v")
+        c.call("XADD", "plain", "5-1", "f", "v")
+    k = keyhaul(source, target, "--until", "caught-up")
+    k.expect(0)
+    assert_equal(source, target)
+    named = lost(k, "what the stream knows of idempotent producers")
+    assert len(named) == 10 and "plain" not in named
+    assert "12 keys lost what the stream knows of idempotent producers" in k.stderr
