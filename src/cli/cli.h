@@ -21,7 +21,7 @@ struct cli_command {
 const struct cli_command *cli_command(size_t i);
 
 int cli_main(int argc, char **argv);
-int cli_migrate(int argc, char **argv);
+int cli_migrate(int argc, char **argv); /* and restore: they differ in their options only */
 int cli_help(int argc, char **argv);
 int cli_version(int argc, char **argv);
 

@@ -21,6 +21,16 @@ static const char *const migrate_examples[] = {
     NULL,
 };
 
+static const char *const restore_examples[] = {
+    "Load a backup into an empty server:",
+    "keyhaul restore dump.rdb --target redis://new:6379",
+    "An append-only file of several parts, only database 0:",
+    "keyhaul restore /var/lib/redis/appendonlydir --db 0 --target redis://new",
+    "From a pipe:",
+    "zcat dump.rdb.gz | keyhaul restore - --target redis://new",
+    NULL,
+};
+
 static const struct cli_command commands[] = {
     {
         .name = "migrate",
@@ -35,6 +45,21 @@ static const struct cli_command commands[] = {
                  "ends with status 0 when nothing was lost; the second one leaves at once, with "
                  "status 1.\n",
         .examples = migrate_examples,
+        .run = cli_migrate,
+    },
+    {
+        .name = "restore",
+        .option_bit = OPTION_COMMAND_RESTORE,
+        .usage = "keyhaul restore FILE --target URI [options]",
+        .brief = "load an RDB or AOF, of any version, into a server",
+        .about = "Loads a backup into a running Redis or Valkey server, older, newer or of another "
+                 "family than the one that wrote it: an RDB file, an AOF (which may begin with an "
+                 "RDB), or the directory of an AOF of several files. What a file is, its content "
+                 "tells.\n"
+                 "An AOF whose last command or transaction is not whole is read up to there, as a "
+                 "server would, and it is said. Under --on-conflict fail the databases written to "
+                 "must be empty.\n",
+        .examples = restore_examples,
         .run = cli_migrate,
     },
     {

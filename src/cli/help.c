@@ -61,11 +61,21 @@ static void option_words(const struct option_def *def, char *out, size_t size)
              def->fallback ? def->fallback : "", def->choices || def->fallback ? "." : "");
 }
 
+const char *help_dashes(const struct option_def *def)
+{
+    return def->kind == OPTION_KIND_ENV || def->kind == OPTION_KIND_ARG ? "" : "--";
+}
+
+bool help_takes(const struct option_def *def)
+{
+    return def->arg && *help_dashes(def);
+}
+
 static void put_option(struct text *t, const struct option_def *def)
 {
     char words[1024], name[80];
-    snprintf(name, sizeof(name), "  %s%s%s%s", def->kind == OPTION_KIND_ENV ? "" : "--", def->name,
-             def->arg ? " " : "", def->arg ? def->arg : "");
+    snprintf(name, sizeof(name), "  %s%s%s%s", help_dashes(def), def->name,
+             help_takes(def) ? " " : "", help_takes(def) ? def->arg : "");
     text_add(t, name);
     if (strlen(name) + 2 > OPTION_COLUMN) text_add(t, "\n");
     text_to_column(t, OPTION_COLUMN);

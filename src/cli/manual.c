@@ -24,8 +24,8 @@ static void put_markdown_words(struct text *t, const char *words)
 
 static void put_markdown_option(struct text *t, const struct option_def *def)
 {
-    text_printf(t, "- **`%s%s%s%s`**: ", def->kind == OPTION_KIND_ENV ? "" : "--", def->name,
-                def->arg ? " " : "", def->arg ? def->arg : "");
+    text_printf(t, "- **`%s%s%s%s`**: ", help_dashes(def), def->name, help_takes(def) ? " " : "",
+                help_takes(def) ? def->arg : "");
     put_markdown_words(t, def->help);
     if (def->choices) text_printf(t, " One of `%s`.", def->choices);
     if (def->fallback) text_printf(t, " Default: `%s`.", def->fallback);
@@ -85,8 +85,8 @@ static void put_troff_line(struct text *t, const char *before, const char *words
 static void put_man_option(struct text *t, const struct option_def *def)
 {
     text_add(t, ".TP\n\\fB");
-    put_troff_line(t, def->kind == OPTION_KIND_ENV ? "" : "\\-\\-", def->name, "\\fR");
-    if (def->arg) put_troff_line(t, " \\fI", def->arg, "\\fR");
+    put_troff_line(t, *help_dashes(def) ? "\\-\\-" : "", def->name, "\\fR");
+    if (help_takes(def)) put_troff_line(t, " \\fI", def->arg, "\\fR");
     put_troff_line(t, "\n", def->help, "\n");
     if (def->choices) put_troff_line(t, "One of ", def->choices, ".\n");
     if (def->fallback) put_troff_line(t, "Default: ", def->fallback, ".\n");

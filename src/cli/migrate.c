@@ -330,8 +330,9 @@ static int refuse(struct migrate *m, const char *command, const struct err *err)
 static int configure_and_run(struct migrate *m, int argc, char **argv)
 {
     struct err err = {0};
-    if (options_parse(&m->options, OPTION_COMMAND_MIGRATE, argc, argv, &err) < 0)
-        return refuse(m, argv[0], &err);
+    enum option_command command = strcmp(argv[0], "restore") == 0 ? OPTION_COMMAND_RESTORE
+                                                                  : OPTION_COMMAND_MIGRATE;
+    if (options_parse(&m->options, command, argc, argv, &err) < 0) return refuse(m, argv[0], &err);
     if (options_given(&m->options, OPTION_HELP)) {
         char help[] = "help";
         return cli_help(2, (char *[]){help, argv[0], NULL});

@@ -234,11 +234,13 @@ static void read_output(struct config *c, const struct option_values *v)
 
 static int read_task(struct task_config *t, const struct option_values *v, struct err *err)
 {
-    t->type = (enum task_type)options_choice(v, OPTION_TYPE);
+    t->file = options_text(v, OPTION_FILE);
+    t->type = t->file ? TASK_FULL : (enum task_type)options_choice(v, OPTION_TYPE);
     t->on_conflict = (enum task_conflict)options_choice(v, OPTION_ON_CONFLICT);
     t->on_error = (enum task_on_error)options_choice(v, OPTION_ON_ERROR);
     t->until = (enum task_until)options_choice(v, OPTION_UNTIL);
-    if (read_side(&t->source, v, &source_options, err) < 0) return -1;
+    t->source.uri.db = -1;
+    if (!t->file && read_side(&t->source, v, &source_options, err) < 0) return -1;
     if (read_side(&t->target, v, &target_options, err) < 0) return -1;
     if (check_shared_tls(t, v, err) < 0) return -1;
     if (read_databases(t, v, err) < 0) return -1;

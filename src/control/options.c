@@ -130,6 +130,7 @@ static int check_value(const struct option_def *def, const char *text, struct er
     case OPTION_KIND_TEXT:
     case OPTION_KIND_FILE:
     case OPTION_KIND_URI:
+    case OPTION_KIND_ARG:
     case OPTION_KIND_ENV: break;
     }
     return 0;
@@ -167,6 +168,11 @@ static size_t name_length(const char *name)
     return n;
 }
 
+static bool is_option(const struct option_def *def)
+{
+    return def->kind != OPTION_KIND_ENV && def->kind != OPTION_KIND_ARG;
+}
+
 static int unknown_option(const char *arg, enum option_command command, struct err *err)
 {
     char name[64] = "";
@@ -179,7 +185,7 @@ static int unknown_option(const char *arg, enum option_command command, struct e
     struct nearest near;
     nearest_init(&near, name);
     for (int id = 0; id < OPTION_COUNT; id++)
-        if ((option_defs[id].commands & command) && option_defs[id].kind != OPTION_KIND_ENV)
+        if ((option_defs[id].commands & command) && is_option(&option_defs[id]))
             nearest_try(&near, option_defs[id].name);
     /* "-p..." is how other programs take passwords */
     if (one_dash && near.distance) name[1] = 0;
@@ -226,7 +232,7 @@ static void fill_getopt(struct option *long_options, enum option_command command
     size_t n = 0;
     for (int id = 0; id < OPTION_COUNT; id++) {
         const struct option_def *def = &option_defs[id];
-        if (!(def->commands & command) || def->kind == OPTION_KIND_ENV) continue;
+        if (!(def->commands & command) || !is_option(def)) continue;
         long_options[n++] = (struct option){
             .name = def->name,
             .has_arg = def->arg ? required_argument : no_argument,
@@ -236,6 +242,34 @@ static void fill_getopt(struct option *long_options, enum option_command command
     long_options[n] = (struct option){0};
 }
 
+/* "restore FILE --target URI" becomes "restore --target URI FILE". */
+static void first_argument_last(enum option_command command, int argc, char **argv)
+{
+    if (command != OPTION_COMMAND_RESTORE || argc < 3) return;
+    if (argv[1][0] == '-' && argv[1][1]) return;
+    char *file = argv[1];
+    memmove(argv + 1, argv + 2, (size_t)(argc - 2) * sizeof(*argv));
+    argv[argc - 1] = file;
+}
+
+/* What follows the options: the one argument the command takes, or nothing. */
+static int take_argument(struct option_values *v, enum option_command command, int argc,
+                         char **argv, struct err *err)
+{
+    for (int id = 0; id < OPTION_COUNT; id++) {
+        const struct option_def *def = &option_defs[id];
+        if (def->kind != OPTION_KIND_ARG || !(def->commands & command)) continue;
+        if (optind == argc) return err_set(err, ERR_USAGE, "%s: missing", def->name);
+        if (optind + 1 < argc)
+            return err_set(err, ERR_USAGE, "%s: takes just one, argument %d is too many", def->name,
+                           optind + 1);
+        return keep(v, (enum option_id)id, argv[optind], err);
+    }
+    if (optind == argc) return 0;
+    return err_set(err, ERR_USAGE,
+                   "argument %d is no option; servers are named by --source and --target", optind);
+}
+
 static int parse_args(struct option_values *v, enum option_command command, int argc, char **argv,
                       struct err *err)
 {
@@ -243,6 +277,7 @@ static int parse_args(struct option_values *v, enum option_command command, int 
     fill_getopt(long_options, command);
     optind = 0;
     opterr = 0;
+    first_argument_last(command, argc, argv);
     for (int at = 1;; at = optind) {
         int got = getopt_long(argc, argv, "+:h", long_options, NULL);
         if (got == -1) break;
@@ -255,11 +290,7 @@ static int parse_args(struct option_values *v, enum option_command command, int 
         if (take(v, (enum option_id)(got - 256), argv[at], err) < 0) return -1;
         if (got - 256 == OPTION_HELP) return 0;
     }
-    if (optind < argc)
-        return err_set(err, ERR_USAGE,
-                       "argument %d is no option; servers are named by --source and --target",
-                       optind);
-    return 0;
+    return take_argument(v, command, argc, argv, err);
 }
 
 static int take_environment(struct option_values *v, enum option_command command, struct err *err)

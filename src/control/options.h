@@ -18,6 +18,7 @@ enum option_kind {
     OPTION_KIND_CHOICE,
     OPTION_KIND_DURATION,
     OPTION_KIND_SIZE,
+    OPTION_KIND_ARG, /* the argument that is no option */
     OPTION_KIND_ENV, /* environment variable, no option */
 };
 
@@ -32,7 +33,11 @@ enum option_group {
     OPTION_GROUPS,
 };
 
-enum option_command { OPTION_COMMAND_MIGRATE = 1 << 0 }; /* bits: an option may be of several */
+enum option_command { /* bits: an option may be of several */
+                      OPTION_COMMAND_MIGRATE = 1 << 0,
+                      OPTION_COMMAND_RESTORE = 1 << 1,
+                      OPTION_COMMAND_ANY = OPTION_COMMAND_MIGRATE | OPTION_COMMAND_RESTORE,
+};
 
 enum option_id {
 #define X(id, ...) OPTION_##id,

@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A task from connect to the last reply: checks first, then snapshot, then stream.
-#include "control/run.h"
+#include "control/run_parts.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/num.h"
-#include "check/check.h"
-#include "engine/load.h"
-#include "engine/replay.h"
 #include "io/file.h"
-#include "redis/psync.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -18,27 +14,6 @@
 
 #define SPOOL_SHARE 10          /* default quota: a tenth of what is free */
 #define STORE_MIN   (32u << 20) /* a command or chunk is kept aside however small the quota */
-
-struct run {
-    const struct task_config *cfg;
-    struct counters *counters;
-    struct task_facts *facts;
-    const atomic_bool *stop;
-    struct client *source, *target, *probe;
-    struct server_facts source_facts, target_facts;
-    struct psync_result psync;
-    char spool_dir[1024];
-    uint64_t spool_max;
-    struct pipeline pl;
-    struct load load;
-    struct replay replay;
-    bool has_pipeline, has_load, has_replay;
-};
-
-static void phase(struct run *r, enum phase p)
-{
-    counter_set(&r->counters->phase, p);
-}
 
 /* --- both sides --- */
 
@@ -55,28 +30,35 @@ static int open_side(struct run *r, const struct task_side *side, const char *na
     return client_open(ret, &cfg, err);
 }
 
-static void tell_notes(const struct check_notes *notes)
+void run_tell_notes(const struct check_notes *notes)
 {
     for (unsigned i = 0; i < notes->n; i++)
         log_warn("%s", notes->text[i]);
 }
 
+int run_meet_target(struct run *r, struct err *err)
+{
+    struct task_facts *f = r->facts;
+    snprintf(f->target_shown, sizeof(f->target_shown), "%s", r->cfg->target.uri.shown);
+    if (open_side(r, &r->cfg->target, "target", &r->target, err) < 0 ||
+        facts_read(r->target, &r->target_facts, err) < 0)
+        return -1;
+    facts_name(f->target_name, sizeof(f->target_name), &r->target_facts);
+    log_info("target is %s at %s", f->target_name, f->target_shown);
+    return 0;
+}
+
 static int meet(struct run *r, struct err *err)
 {
     struct task_facts *f = r->facts;
-    phase(r, PHASE_CONNECT);
+    run_phase(r, PHASE_CONNECT);
     snprintf(f->source_shown, sizeof(f->source_shown), "%s", r->cfg->source.uri.shown);
-    snprintf(f->target_shown, sizeof(f->target_shown), "%s", r->cfg->target.uri.shown);
     if (open_side(r, &r->cfg->source, "source", &r->source, err) < 0 ||
-        facts_read(r->source, &r->source_facts, err) < 0 ||
-        open_side(r, &r->cfg->target, "target", &r->target, err) < 0 ||
-        facts_read(r->target, &r->target_facts, err) < 0)
+        facts_read(r->source, &r->source_facts, err) < 0)
         return -1;
     facts_name(f->source_name, sizeof(f->source_name), &r->source_facts);
-    facts_name(f->target_name, sizeof(f->target_name), &r->target_facts);
     log_info("source is %s at %s", f->source_name, f->source_shown);
-    log_info("target is %s at %s", f->target_name, f->target_shown);
-    return 0;
+    return run_meet_target(r, err);
 }
 
 static int check_existing(struct run *r, struct err *err)
@@ -91,12 +73,12 @@ static int check_existing(struct run *r, struct err *err)
 static int check(struct run *r, struct err *err)
 {
     struct check_notes notes = {0};
-    phase(r, PHASE_CHECK);
+    run_phase(r, PHASE_CHECK);
     if (check_sides(&r->source_facts, &r->target_facts, r->cfg, &notes, err) < 0 ||
         check_databases(r->target, &r->source_facts, &r->target_facts, &r->cfg->select, err) < 0 ||
         check_target_rights(r->target, &r->target_facts, r->cfg, &notes, err) < 0)
         return -1;
-    tell_notes(&notes);
+    run_tell_notes(&notes);
     return check_existing(r, err);
 }
 
@@ -104,7 +86,7 @@ static int check(struct run *r, struct err *err)
 
 static int attach(struct run *r, struct err *err)
 {
-    phase(r, PHASE_WAIT_DUMP);
+    run_phase(r, PHASE_WAIT_DUMP);
     if (open_side(r, &r->cfg->source, "source", &r->probe, err) < 0) return -1;
     struct psync_request req = {.facts = &r->source_facts,
                                 .rdb_only = r->cfg->type == TASK_FULL,
@@ -122,7 +104,7 @@ static int attach(struct run *r, struct err *err)
     return 0;
 }
 
-static int choose_spool(struct run *r, struct err *err)
+int run_choose_spool(struct run *r, struct err *err)
 {
     const char *dir = r->cfg->spool_dir;
     if (!dir) dir = getenv("TMPDIR");
@@ -183,25 +165,30 @@ static int snapshot_end(struct run *r, struct err *err)
     return 0;
 }
 
-static uint64_t store_max(const struct run *r)
+uint64_t run_store_max(const struct run *r)
 {
     return r->spool_max > STORE_MIN ? r->spool_max : STORE_MIN;
 }
 
-static int snapshot(struct run *r, struct err *err)
+int run_load(struct run *r, struct err *err)
 {
-    phase(r, PHASE_SNAPSHOT);
-    counter_set(&r->counters->snapshot_started_ms, (uint64_t)clock_mono_ms());
     struct load_config cfg = {.pl = &r->pl,
                               .target = &r->target_facts,
                               .source_bytes = r->source_facts.used_memory,
                               .store_dir = r->spool_dir,
-                              .store_max_bytes = store_max(r)};
+                              .store_max_bytes = run_store_max(r)};
+    run_phase(r, PHASE_SNAPSHOT);
+    counter_set(&r->counters->snapshot_started_ms, (uint64_t)clock_mono_ms());
     r->has_load = true;
     if (load_init(&r->load, &cfg, err) < 0) return -1;
-    if (load_run(&r->load, err) < 0 || snapshot_end(r, err) < 0) return -1;
-    counter_set(&r->counters->snapshot_done_ms, (uint64_t)clock_mono_ms());
+    return load_run(&r->load, err);
+}
+
+static int snapshot(struct run *r, struct err *err)
+{
     char keys[32];
+    if (run_load(r, err) < 0 || snapshot_end(r, err) < 0) return -1;
+    counter_set(&r->counters->snapshot_done_ms, (uint64_t)clock_mono_ms());
     log_info("snapshot loaded: %s keys",
              num_human_count(keys, sizeof(keys), counter_get(&r->counters->keys_written)));
     return 0;
@@ -215,7 +202,7 @@ static int follow(struct run *r, struct err *err)
                                 .source = &r->source_facts,
                                 .target = &r->target_facts,
                                 .store_dir = r->spool_dir,
-                                .store_max_bytes = store_max(r),
+                                .store_max_bytes = run_store_max(r),
                                 .db = r->load.stream_db};
     r->has_replay = true;
     pipeline_begin_stream(&r->pl);
@@ -224,7 +211,7 @@ static int follow(struct run *r, struct err *err)
 }
 
 /* Stopped while loading: what is in flight is finished, so that nothing is half written. */
-static int stopped_in_load(struct run *r, struct err *err)
+int run_stopped_in_load(struct run *r, struct err *err)
 {
     struct err last;
     if (lane_drain(&r->pl.lane, &last) < 0 || hold_settle(&r->pl.hold, &r->pl.lane, 0, &last) < 0)
@@ -234,10 +221,10 @@ static int stopped_in_load(struct run *r, struct err *err)
 
 static int move(struct run *r, struct err *err)
 {
-    if (meet(r, err) < 0 || check(r, err) < 0 || choose_spool(r, err) < 0 || attach(r, err) < 0 ||
-        build(r, err) < 0)
+    if (meet(r, err) < 0 || check(r, err) < 0 || run_choose_spool(r, err) < 0 ||
+        attach(r, err) < 0 || build(r, err) < 0)
         return -1;
-    if (snapshot(r, err) < 0) return err->code == ERR_STOPPED ? stopped_in_load(r, err) : -1;
+    if (snapshot(r, err) < 0) return err->code == ERR_STOPPED ? run_stopped_in_load(r, err) : -1;
     if (r->cfg->type == TASK_FULL) return 0;
     return follow(r, err);
 }
@@ -275,9 +262,9 @@ int task_run(const struct task_config *cfg, struct counters *counters, struct ta
     r->facts = facts;
     r->stop = stop;
     counter_set(&counters->started_wall_ms, (uint64_t)clock_wall_ms());
-    int rc = move(r, err);
+    int rc = cfg->file ? run_restore(r, err) : move(r, err);
     uint64_t refused = r->has_pipeline ? r->pl.refusals.count : 0;
-    if (rc == 0) phase(r, PHASE_DONE);
+    if (rc == 0) run_phase(r, PHASE_DONE);
     tell_held(r);
     tear_down(r);
     free(r);

@@ -10,8 +10,7 @@ static const char *const words[TRANSCODE_LOSS_BITS] = {
     "counters of the stream (entries added, largest deleted id, or entries read by a group)",
     "when the stream's consumers were last active",
     "what the stream knows of idempotent producers",
-    "that pending entries of the stream had no owner (consumer " TRANSCODE_NACK_OWNER
-    " has them now)",
+    "that pending entries of the stream had no owner (a consumer keyhaul-nacked has them now)",
 };
 
 void losses_note(struct losses *l, unsigned bits, int64_t db, struct span key)
