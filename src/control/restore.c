@@ -22,6 +22,8 @@
 struct parts {
     char (*path)[PATH_MAX];
     size_t n;
+    bool listed;   /* by a manifest */
+    bool commands; /* not all of them are snapshots, as far as can be told beforehand */
 };
 
 static int add_part(struct parts *ps, const char *dir, const char *name, struct err *err)
@@ -35,10 +37,11 @@ static int add_part(struct parts *ps, const char *dir, const char *name, struct 
     return 0;
 }
 
-static int cannot(const char *what, const char *path, struct err *err)
+/* By errno. What the user names wrongly is wrong usage; a file that a manifest names is missing. */
+static int cannot(const char *what, const char *path, bool named, struct err *err)
 {
-    return err_set(err, errno == ENOENT ? ERR_USAGE : ERR_IO, "cannot %s %.300s: %s", what, path,
-                   strerror(errno));
+    return err_set(err, errno == ENOENT && named ? ERR_USAGE : ERR_IO, "cannot %s %.300s: %s", what,
+                   path, strerror(errno));
 }
 
 /* --- which files --- */
@@ -46,12 +49,12 @@ static int cannot(const char *what, const char *path, struct err *err)
 static int read_small(const char *path, struct buf *b, struct err *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return cannot("open", path, err);
+    if (fd < 0) return cannot("open", path, true, err);
     ssize_t n = 0;
     int rc = buf_reserve(b, MANIFEST_MAX, err);
     while (rc == 0 && (n = read(fd, b->p + b->n, MANIFEST_MAX - b->n)) > 0)
         b->n += (size_t)n;
-    if (n < 0) rc = cannot("read", path, err);
+    if (n < 0) rc = cannot("read", path, true, err);
     close(fd);
     if (rc == 0 && b->n == MANIFEST_MAX)
         return err_set(err, ERR_FORMAT, "%.300s is too large for a manifest", path);
@@ -68,6 +71,7 @@ static int add_manifest(struct parts *ps, const char *dir, const char *path, str
         rc = err_wrap(err, "%.200s", path);
     if (rc == 0 && m.n == 0)
         rc = err_set(err, ERR_FORMAT, "%.300s names no files that hold data", path);
+    ps->listed = true;
     for (size_t i = 0; i < m.n && rc == 0; i++)
         rc = add_part(ps, dir, m.part[i].name, err);
     aof_manifest_release(&m);
@@ -85,7 +89,7 @@ static bool ends_with(const char *s, const char *end)
 static int find_manifest(const char *dir, char *name, size_t size, struct err *err)
 {
     DIR *d = opendir(dir);
-    if (!d) return cannot("read", dir, err);
+    if (!d) return cannot("read", dir, true, err);
     int found = 0;
     for (struct dirent *e; (e = readdir(d)) != NULL;) {
         if (!ends_with(e->d_name, ".manifest") || strncmp(e->d_name, "temp-", 5) == 0) continue;
@@ -141,23 +145,21 @@ static int list_parts(struct parts *ps, const char *file, struct err *err)
 struct opened {
     int fd;
     int64_t ms; /* last changed: the best guess for relative times in an AOF without annotations */
-    uint64_t bytes;
 };
 
-static int open_part(const char *path, struct opened *ret, struct err *err)
+static bool is_standard(const char *path)
+{
+    return strcmp(path, "-") == 0;
+}
+
+static int open_part(const struct parts *ps, size_t i, struct opened *ret, struct err *err)
 {
     struct stat st;
-    bool standard = strcmp(path, "-") == 0;
-    int fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return cannot("open", path, err);
-    if (fstat(fd, &st) < 0 || S_ISDIR(st.st_mode)) {
-        if (!standard) close(fd);
-        return err_set(err, ERR_USAGE, "cannot read %.300s", path);
-    }
-    *ret = (struct opened){.fd = fd,
-                           .ms = S_ISREG(st.st_mode) ? (int64_t)st.st_mtim.tv_sec * 1000
-                                                     : clock_wall_ms(),
-                           .bytes = S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0};
+    const char *path = ps->path[i];
+    int fd = is_standard(path) ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0) return cannot("open", path, !ps->listed, err);
+    bool file = S_ISREG(st.st_mode);
+    *ret = (struct opened){fd, file ? (int64_t)st.st_mtim.tv_sec * 1000 : clock_wall_ms()};
     return 0;
 }
 
@@ -166,17 +168,44 @@ static void close_part(const struct opened *o)
     if (o->fd != STDIN_FILENO) close(o->fd);
 }
 
-/* Every file must be there before the first is read. */
-static int weigh_parts(struct run *r, const struct parts *ps, struct err *err)
+/* Does this file, which is no pipe, begin as a snapshot or with nothing at all? 1, 0, -1. */
+static int begins_as_snapshot(const struct parts *ps, size_t i, struct err *err)
+{
+    struct opened o;
+    uint8_t magic[6];
+    if (open_part(ps, i, &o, err) < 0) return -1;
+    ssize_t n = pread(o.fd, magic, sizeof(magic), 0);
+    close_part(&o);
+    if (n < 0) return cannot("read", ps->path[i], !ps->listed, err);
+    return n == 0 || aof_is_rdb(magic, (size_t)n);
+}
+
+/* Every file must be there before the first is read. Pipes are not opened twice: whoever writes
+ * into one would be told that nobody reads any more. */
+static int weigh_parts(struct run *r, struct parts *ps, struct err *err)
 {
     uint64_t total = 0;
+    bool known = true;
     for (size_t i = 0; i < ps->n; i++) {
-        struct opened o;
-        if (open_part(ps->path[i], &o, err) < 0) return -1;
-        total += o.bytes;
-        close_part(&o);
+        struct stat st;
+        const char *path = ps->path[i];
+        if ((is_standard(path) ? fstat(STDIN_FILENO, &st) : stat(path, &st)) < 0)
+            return cannot("open", path, !ps->listed, err);
+        if (S_ISDIR(st.st_mode))
+            return err_set(err, ps->listed ? ERR_IO : ERR_USAGE, "%.300s is a directory", path);
+        known &= S_ISREG(st.st_mode);
+        if (!S_ISREG(st.st_mode)) continue;
+        total += (uint64_t)st.st_size;
+        if (is_standard(path)) continue;
+        int snapshot = begins_as_snapshot(ps, i, err);
+        if (snapshot < 0) return -1;
+        ps->commands |= !snapshot;
     }
-    counter_set(&r->counters->snapshot_bytes_total, total);
+    if (known && total == 0)
+        return err_set(err, ERR_FORMAT, "%.300s is empty: there is nothing to restore",
+                       r->cfg->file);
+    counter_set(&r->counters->snapshot_bytes_total, known ? total : 0);
+    r->source_facts.used_memory = total;
     return 0;
 }
 
@@ -196,72 +225,119 @@ static int begins_with_rdb(struct run *r, struct err *err)
     return aof_is_rdb(in->p, (size_t)(in->end - in->p));
 }
 
-static int replay_part(struct run *r, const char *path, bool last, struct err *err)
+static int no_skip(const char *path, struct err *err)
 {
-    struct replay_cut cut = {0};
-    if (r->cfg->on_conflict == TASK_CONFLICT_SKIP)
-        return err_set(err, ERR_REFUSED,
-                       "%.200s holds commands, which cannot leave existing keys alone: "
-                       "--on-conflict skip is for snapshots; choose overwrite, or empty the target",
-                       path);
+    return err_set(err, ERR_REFUSED,
+                   "%.200s holds commands, which cannot leave existing keys alone: "
+                   "--on-conflict skip is for snapshots; choose overwrite, or empty the target",
+                   path);
+}
+
+static int begin_replay(struct run *r, struct err *err)
+{
     struct replay_config cfg = {.pl = &r->pl,
                                 .source = &r->source_facts,
                                 .target = &r->target_facts,
                                 .store_dir = r->spool_dir,
-                                .store_max_bytes = run_store_max(r)};
-    if (!r->has_replay) {
-        r->has_replay = true;
-        if (replay_init(&r->replay, &cfg, err) < 0) return -1;
-    }
+                                .store_max_bytes = run_store_max(r),
+                                .db_max = r->has_load ? r->load.db_max : 0,
+                                .hold_margin_ms = load_hold_margin_ms(r->source_facts.used_memory)};
+    r->has_replay = true;
+    /* Servers do not expire keys while they read an AOF: a later command may renew them. */
+    r->pl.hold.on = true;
+    return replay_init(&r->replay, &cfg, err);
+}
+
+static int replay_part(struct run *r, const char *path, bool last, struct err *err)
+{
+    struct replay_cut cut = {0};
+    if (r->cfg->on_conflict == TASK_CONFLICT_SKIP) return no_skip(path, err);
+    if (!r->has_replay && begin_replay(r, err) < 0) return -1;
     if (replay_file(&r->replay, &cut, err) < 0) return -1;
     if (!cut.cut) return 0;
     if (!last)
         return err_set(err, ERR_FORMAT,
-                       "%.200s ends in the middle of a command or transaction after %llu bytes of "
-                       "commands, and is not the last file: it is damaged",
-                       path, (unsigned long long)cut.at);
-    log_warn("%s ends in the middle of a command or transaction; that is left out, as a server "
-             "would: applied up to byte %llu of its commands",
+                       "the command or transaction at byte %llu is not whole, and this is not the "
+                       "last file: it is damaged",
+                       (unsigned long long)cut.at);
+    log_warn("%s: the command or transaction at byte %llu, its last, is not whole; it is left out, "
+             "as a server would",
              path, (unsigned long long)cut.at);
     return 0;
 }
 
+/* The reader stands at the start of a file. */
 static int restore_part(struct run *r, const char *path, bool last, struct err *err)
 {
     int end = at_end(r, err);
     if (end != 0) return end < 0 ? -1 : 0; /* an empty increment is none */
     int rdb = begins_with_rdb(r, err);
     if (rdb < 0) return -1;
-    if (rdb && r->has_load)
-        return err_set(err, ERR_FORMAT, "%.200s is a second snapshot among the files", path);
+    if (rdb && (r->has_load || r->has_replay))
+        return err_set(err, ERR_FORMAT, "a snapshot behind other data: that is no AOF of a server");
     if (rdb && run_load(r, err) < 0) return -1;
     if (rdb) end = at_end(r, err);
     if (end != 0) return end < 0 ? -1 : 0;
     return replay_part(r, path, last, err);
 }
 
+/* Is it about the file's content? What the target says is not put under the file's name. */
+static bool is_about_file(enum err_code code)
+{
+    return code == ERR_FORMAT || code == ERR_PROTO || code == ERR_END || code == ERR_IO ||
+           code == ERR_LIMIT;
+}
+
+static int settle(struct run *r, struct err *err)
+{
+    return hold_settle(&r->pl.hold, &r->pl.lane, 0, err);
+}
+
+/* Ended early: what is held gets its deadline nevertheless. Always -1. */
+static int restore_failed(struct run *r, const char *path, struct err *err)
+{
+    struct err last;
+    if (err->code == ERR_STOPPED) return run_stopped_in_load(r, err);
+    if (!is_about_file(err->code)) return -1;
+    err_wrap(err, "%.150s", path);
+    if (lane_drain(&r->pl.lane, &last) < 0 || settle(r, &last) < 0) log_error("%s", last.msg);
+    return -1;
+}
+
 static int restore_parts(struct run *r, const struct parts *ps, struct err *err)
 {
     run_phase(r, PHASE_SNAPSHOT);
     counter_set(&r->counters->snapshot_started_ms, (uint64_t)clock_mono_ms());
+    r->pl.hold.on = ps->n > 1;
     for (size_t i = 0; i < ps->n; i++) {
         struct opened o;
-        if (open_part(ps->path[i], &o, err) < 0) return -1;
+        if (open_part(ps, i, &o, err) < 0) return restore_failed(r, "", err);
         pipeline_read_file(&r->pl, o.fd, o.ms);
         int rc = restore_part(r, ps->path[i], i + 1 == ps->n, err);
         pipeline_read_file(&r->pl, -1, 0);
         close_part(&o);
-        if (rc < 0 && err->code == ERR_STOPPED) return run_stopped_in_load(r, err);
-        if (rc < 0) return err_wrap(err, "%.150s", ps->path[i]);
+        if (rc < 0) return restore_failed(r, ps->path[i], err);
     }
-    counter_set(&r->counters->snapshot_bytes_decoded, reader_pos(&r->pl.r));
+    uint64_t read = r->pl.before_file + reader_pos(&r->pl.r);
+    if (read == 0) return err_set(err, ERR_FORMAT, "nothing came: there is nothing to restore");
+    if (settle(r, err) < 0) return -1;
+    counter_set(&r->counters->snapshot_bytes_decoded, read);
     counter_set(&r->counters->snapshot_done_ms, (uint64_t)clock_mono_ms());
     return 0;
 }
 
 /* --- the task --- */
 
-static int check_target_side(struct run *r, struct err *err)
+/* Commands build upon what is there: only where nothing is they make what the file holds. */
+static void tell_mixture(const struct run *r)
+{
+    struct err why;
+    if (check_empty(&r->target_facts, r->cfg, &why) == 0) return;
+    log_warn("the target holds keys already, and commands of an AOF change what they find: such "
+             "keys may end as neither side had them");
+}
+
+static int check_target_side(struct run *r, const struct parts *ps, struct err *err)
 {
     struct check_notes notes = {0};
     run_phase(r, PHASE_CHECK);
@@ -269,8 +345,13 @@ static int check_target_side(struct run *r, struct err *err)
         check_target_rights(r->target, &r->target_facts, r->cfg, &notes, err) < 0)
         return -1;
     run_tell_notes(&notes);
-    return r->cfg->on_conflict == TASK_CONFLICT_FAIL ? check_empty(&r->target_facts, r->cfg, err)
-                                                     : 0;
+    switch (r->cfg->on_conflict) {
+    case TASK_CONFLICT_FAIL: return check_empty(&r->target_facts, r->cfg, err);
+    case TASK_CONFLICT_SKIP: return ps->commands ? no_skip(r->cfg->file, err) : 0;
+    case TASK_CONFLICT_OVERWRITE: break;
+    }
+    if (ps->commands) tell_mixture(r);
+    return 0;
 }
 
 static int build(struct run *r, struct err *err)
@@ -279,7 +360,8 @@ static int build(struct run *r, struct err *err)
                                   .counters = r->counters,
                                   .stop = r->stop,
                                   .spool_dir = r->spool_dir,
-                                  .spool_max_bytes = r->spool_max};
+                                  .spool_max_bytes = r->spool_max,
+                                  .hold_exact = facts_has(&r->target_facts, FACTS_PEXPIRETIME)};
     if (client_take_conn(r->target, &cfg.target, err) < 0) return -1;
     r->target = NULL;
     r->has_pipeline = true;
@@ -290,13 +372,12 @@ int run_restore(struct run *r, struct err *err)
 {
     struct parts ps = {0};
     run_phase(r, PHASE_CONNECT);
-    snprintf(r->facts->source_name, sizeof(r->facts->source_name), "file");
     snprintf(r->facts->source_shown, sizeof(r->facts->source_shown), "%s", r->cfg->file);
     r->source_facts.databases = -1; /* a file does not tell */
     int rc = list_parts(&ps, r->cfg->file, err);
     if (rc == 0) rc = weigh_parts(r, &ps, err);
     if (rc == 0) rc = run_meet_target(r, err);
-    if (rc == 0) rc = check_target_side(r, err);
+    if (rc == 0) rc = check_target_side(r, &ps, err);
     if (rc == 0) rc = run_choose_spool(r, err);
     if (rc == 0) rc = build(r, err);
     if (rc == 0) rc = restore_parts(r, &ps, err);

@@ -13,6 +13,11 @@
 #define HOLD_LEAST_MS     600000
 #define HOLD_BYTES_PER_MS 2000
 
+int64_t load_hold_margin_ms(uint64_t bytes)
+{
+    return HOLD_LEAST_MS + (int64_t)(bytes / HOLD_BYTES_PER_MS);
+}
+
 int load_init(struct load *ld, const struct load_config *cfg, struct err *err)
 {
     const struct task_config *task = cfg->pl->cfg;
@@ -20,8 +25,7 @@ int load_init(struct load *ld, const struct load_config *cfg, struct err *err)
                         .target = cfg->target,
                         .select = &task->select,
                         .on_conflict = task->on_conflict,
-                        .hold_margin_ms = HOLD_LEAST_MS +
-                                          (int64_t)(cfg->source_bytes / HOLD_BYTES_PER_MS),
+                        .hold_margin_ms = load_hold_margin_ms(cfg->source_bytes),
                         .discard = task->type == TASK_INCREMENTAL,
                         .set_pxat = facts_has(cfg->target, FACTS_SET_PXAT),
                         .absttl = facts_has(cfg->target, FACTS_RESTORE_ABSTTL),
@@ -355,6 +359,10 @@ static int load_aux(struct load *ld, const struct rdb_rec *rec, struct err *err)
     /* A source that is itself a replica passes its stream on in the database it was in. */
     uint64_t db;
     if (span_is(rec->a, "repl-stream-db") && num_get_u64(rec->b, &db)) ld->stream_db = db;
+    /* The head of an AOF: what follows may renew keys whose time is over. */
+    if (ld->pl->cfg->file && span_is(rec->b, "1") &&
+        (span_is(rec->a, "aof-preamble") || span_is(rec->a, "aof-base")))
+        ld->pl->hold.on = true;
     return 0;
 }
 
@@ -366,6 +374,7 @@ static int load_record(struct load *ld, struct rdb_rec *rec, struct err *err)
         if (rec->n > INT32_MAX)
             return err_set(err, ERR_FORMAT, "snapshot: an impossible database number");
         ld->db = rec->n;
+        if (rec->n > ld->db_max) ld->db_max = rec->n;
         ld->to_db = ld->discard ? -1 : db_select_target(ld->select, rec->n);
         return 0;
     case RDB_REC_RESIZEDB:
@@ -390,6 +399,12 @@ static void trim(struct load *ld)
         buf_trim(bufs[i], BATCH_MEM_BYTES);
 }
 
+static void note_decoded(struct load *ld)
+{
+    counter_set(&ld->pl->counters->snapshot_bytes_decoded,
+                ld->pl->before_file + reader_pos(&ld->pl->r));
+}
+
 int load_run(struct load *ld, struct err *err)
 {
     struct pipeline *pl = ld->pl;
@@ -398,13 +413,13 @@ int load_run(struct load *ld, struct err *err)
     if (rdb_open(&ld->rdb, &pl->r, err) < 0) return err_wrap(err, "snapshot");
     while ((rc = rdb_next(&ld->rdb, &rec, err)) == 1) {
         if (load_record(ld, &rec, err) < 0) return -1;
-        counter_set(&pl->counters->snapshot_bytes_decoded, reader_pos(&pl->r) - ld->start_pos);
+        note_decoded(ld);
         trim(ld);
         if (*pl->stop) return err_set(err, ERR_STOPPED, "stopped");
     }
     if (rc < 0) return err_wrap(err, "snapshot");
     reader_release(&pl->r);
-    counter_set(&pl->counters->snapshot_bytes_decoded, reader_pos(&pl->r) - ld->start_pos);
+    note_decoded(ld);
     losses_tell(&ld->losses, ld->target_name);
     return lane_drain(&pl->lane, err);
 }

@@ -50,9 +50,9 @@ struct load {
     struct store nodes;   /* of a stream that is sent in parts */
     struct losses losses; /* what the target has no place for */
 
-    uint64_t start_pos; /* reader's place when the snapshot began */
     uint64_t stream_db; /* database that the stream begins in (AUX repl-stream-db), default 0 */
     uint64_t db;        /* of the source */
+    uint64_t db_max;    /* highest in it */
     int64_t to_db;      /* of the target, -1 not selected */
     bool told_meta;     /* key metadata was dropped, said once */
 };
@@ -64,6 +64,9 @@ struct load_config {
     const char *store_dir;
     uint64_t store_max_bytes;
 };
+
+/* Deadlines nearer than this are held while so many bytes are moved, 0 unknown. */
+int64_t load_hold_margin_ms(uint64_t bytes);
 
 KH_MUST int load_init(struct load *ld, const struct load_config *cfg, struct err *err);
 void load_release(struct load *ld);

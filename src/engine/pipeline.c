@@ -77,6 +77,9 @@ void pipeline_read_file(struct pipeline *pl, int fd, int64_t ms)
 {
     pl->file = fd;
     pl->file_ms = ms;
+    if (fd < 0) return;
+    pl->before_file += reader_pos(&pl->r);
+    reader_count_from_here(&pl->r);
 }
 
 static void check_silence(struct pipeline *pl, int64_t now)

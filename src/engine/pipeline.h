@@ -43,7 +43,8 @@ struct pipeline {
     int64_t source_heard_ms;
     int file; /* read instead of a link, -1 none; borrowed. Never spooled to disk: it waits itself
                */
-    int64_t file_ms; /* "receipt" of its bytes, unix ms */
+    int64_t file_ms;      /* "receipt" of its bytes, unix ms */
+    uint64_t before_file; /* bytes of the files before it: the reader counts from 0 in each */
     struct spool *spool;
     struct reader r;
 
@@ -87,8 +88,8 @@ void pipeline_release(struct pipeline *pl);
 /* Wait for whatever comes first, at most max_wait_ms, and deal with it. ctx is the pipeline. */
 KH_MUST int pipeline_step(void *ctx, int max_wait_ms, struct err *err);
 
-/* Read this file from now on, its bytes dated `ms`. The one before must be at its end, which the
- * reader tells by ERR_END. */
+/* Read this file from now on, its bytes dated `ms`, positions counted from its start. The one
+ * before must be at its end, which the reader tells by ERR_END. fd -1: no more. */
 void pipeline_read_file(struct pipeline *pl, int fd, int64_t ms);
 
 /* The stream begins at the reader's place, with the snapshot's offset. */

@@ -100,8 +100,8 @@ static bool answered(const struct lane *l)
     return l->outcome.seen >= l->outcome.due;
 }
 
-/* Give some of the keys whose deadline is held their own. Nothing is in flight; the lane is left as
- * the batch being built expects it. */
+/* Give some of the keys whose deadline is held their own. Nothing is in flight and nothing built,
+ * for a note is of use only once its command has been applied; the lane is left as it was. */
 static int settle_held(struct replay *rp, uint64_t max_keys, struct err *err)
 {
     struct lane *l = &rp->pl->lane;
@@ -133,16 +133,22 @@ static int on_dry(void *ctx, struct err *err)
 static int flush_if_full(struct replay *rp, struct err *err)
 {
     if (rp->in_tx || !batch_full(replay_batch(rp))) return 0;
+    if (finish_flying(rp, err) < 0 || send_built(rp, err) < 0) return -1;
+    if (!rp->level || rp->pl->hold.n < SETTLE_KEYS) return 0;
+    /* A stream that never runs dry. All notes must be of commands that have been applied. */
     if (finish_flying(rp, err) < 0) return -1;
-    if (rp->level && settle_held(rp, SETTLE_KEYS, err) < 0) return -1;
-    return send_built(rp, err);
+    return settle_held(rp, SETTLE_KEYS, err);
+}
+
+static int flush_batches(struct replay *rp, struct err *err)
+{
+    if (finish_flying(rp, err) < 0 || send_built(rp, err) < 0) return -1;
+    return finish_flying(rp, err);
 }
 
 static int flush_all(struct replay *rp, struct err *err)
 {
-    if (finish_flying(rp, err) < 0 || send_built(rp, err) < 0) return -1;
-    if (finish_flying(rp, err) < 0) return -1;
-    return settle_held(rp, 0, err);
+    return flush_batches(rp, err) < 0 ? -1 : settle_held(rp, 0, err);
 }
 
 /* --- databases of the target --- */
@@ -262,15 +268,21 @@ static int replay_giant(struct replay *rp, const struct resp_cmd *cmd, struct er
 
 /* --- the loop --- */
 
+/* When the command at this place was received, or written into the file. */
+static int64_t written_at(const struct replay *rp, uint64_t pos)
+{
+    if (!rp->file) return spool_time_at(rp->pl->spool, pos);
+    return rp->annotated_ms ? rp->annotated_ms : rp->pl->file_ms;
+}
+
 static int next_command(struct replay *rp, struct err *err)
 {
     struct pipeline *pl = rp->pl;
     struct reader *r = &pl->r;
     struct resp_cmd cmd;
     int rc = resp_cmd_next(&rp->cmds, r, REPLAY_HELD_MAX, &cmd, err);
-    if (rc < 0) return err->code == ERR_STOPPED ? -1 : err_wrap(err, "stream");
-    uint64_t start = reader_pos(r) - (rc == 0 ? cmd.raw.n : 0);
-    rp->now_ms = rp->file_ms ? rp->file_ms : spool_time_at(pl->spool, start);
+    if (rc < 0) return err->code == ERR_STOPPED || rp->file ? -1 : err_wrap(err, "stream");
+    rp->now_ms = written_at(rp, reader_pos(r) - (rc == 0 ? cmd.raw.n : 0));
     counter_add(&pl->counters->commands_read, 1);
     struct batch *b = replay_batch(rp);
     if (b->n == 0) b->received_ms = rp->now_ms;
@@ -346,19 +358,24 @@ int replay_run(struct replay *rp, struct err *err)
 
 #define LINE_MAX 4096 /* longest comment of an AOF */
 
-/* A comment: maybe the time of what follows. */
+/* A comment: maybe the time of what follows. One without an end ends the file, as for servers. */
 static int read_annotation(struct replay *rp, struct err *err)
 {
     struct reader *r = &rp->pl->r;
     size_t n = 0;
     do {
-        if (n == LINE_MAX) return err_set(err, ERR_FORMAT, "a comment without an end");
-        if (reader_need(r, n + 1, err) < 0) return -1;
+        if (n == LINE_MAX)
+            return err_set(err, ERR_FORMAT, "no command at byte %llu: a comment without an end",
+                           (unsigned long long)reader_pos(r));
+        if (reader_need(r, n + 1, err) < 0) {
+            r->p = r->end;
+            return err->code == ERR_END ? 1 : -1;
+        }
     } while (r->p[n++] != '\n');
     size_t text = n - 1;
     if (text && r->p[text - 1] == '\r') text--;
     int64_t ms;
-    if (aof_timestamp(span_of(r->p, text), &ms)) rp->file_ms = ms;
+    if (aof_timestamp(span_of(r->p, text), &ms)) rp->annotated_ms = ms;
     r->p += n;
     reader_release(r);
     return 0;
@@ -370,9 +387,13 @@ static int next_of_file(struct replay *rp, struct err *err)
     struct pipeline *pl = rp->pl;
     struct reader *r = &pl->r;
     if (*pl->stop) return err_set(err, ERR_STOPPED, "stopped");
-    counter_set(&pl->counters->snapshot_bytes_decoded, reader_pos(r));
+    counter_set(&pl->counters->snapshot_bytes_decoded, pl->before_file + reader_pos(r));
     if (reader_need(r, 1, err) < 0) return err->code == ERR_END ? 1 : -1;
-    return *r->p == '#' ? read_annotation(rp, err) : next_command(rp, err);
+    if (*r->p == '#') return read_annotation(rp, err);
+    if (*r->p == '*') return next_command(rp, err);
+    /* Unlike a stream's, no command of a file is a line of plain words. */
+    return err_set(err, ERR_FORMAT, "no command at byte %llu: it begins with byte 0x%02x",
+                   (unsigned long long)reader_pos(r), (unsigned)*r->p);
 }
 
 /* What stands behind the last whole command is passed over, so that the next file can follow. */
@@ -386,28 +407,45 @@ static int pass_over_tail(struct replay *rp, struct err *err)
     }
 }
 
+/* May what was read before be sent still? Not when it is the target that is the trouble. */
+static bool is_about_input(enum err_code code)
+{
+    return code == ERR_END || code == ERR_STOPPED || code == ERR_FORMAT || code == ERR_PROTO ||
+           code == ERR_LIMIT || code == ERR_IO || code == ERR_UNSUPPORTED;
+}
+
+static int finish_file(struct replay *rp, int rc, struct err *err)
+{
+    struct err last;
+    bool cut = rc > 0 || err->code == ERR_END;
+    if (!cut && !is_about_input(err->code)) return -1;
+    drop_unfinished(rp);
+    if (flush_batches(rp, &last) == 0) return cut ? 0 : -1;
+    if (cut || err->code == ERR_STOPPED)
+        *err = last; /* not all of it is there: that must not pass for a stop */
+    else
+        log_error("%s", last.msg); /* err tells what came first */
+    return -1;
+}
+
 int replay_file(struct replay *rp, struct replay_cut *ret, struct err *err)
 {
     struct pipeline *pl = rp->pl;
     rp->file = true;
-    rp->file_ms = 0;
+    rp->annotated_ms = 0;
     rp->db = 0;
     pl->on_dry = on_dry;
     pl->dry_ctx = rp;
-    pl->stream_pos = reader_pos(&pl->r);
-    rp->offset = rp->whole_offset = pl->stream_offset = 0;
+    pl->stream_pos = pl->stream_offset = 0;
+    rp->offset = rp->whole_offset = pipeline_offset(pl);
     int rc;
     while ((rc = next_of_file(rp, err)) == 0)
         continue;
     pl->on_dry = NULL;
-    if (rc < 0 && err->code != ERR_END && err->code != ERR_STOPPED) return -1;
-    bool stopped = rc < 0 && err->code == ERR_STOPPED;
-    *ret = (struct replay_cut){.cut = rc < 0 || rp->in_tx, .at = rp->whole_offset};
-    drop_unfinished(rp);
-    struct err ignored;
-    if (flush_all(rp, stopped ? &ignored : err) < 0) return -1;
-    if (stopped) return -1;
-    return ret->cut ? pass_over_tail(rp, err) : 0;
+    struct replay_cut cut = {.cut = rc < 0 || rp->in_tx, .at = rp->whole_offset};
+    if (finish_file(rp, rc, err) < 0) return -1;
+    *ret = cut;
+    return cut.cut ? pass_over_tail(rp, err) : 0;
 }
 
 /* --- life --- */
@@ -419,7 +457,8 @@ int replay_init(struct replay *rp, const struct replay_config *cfg, struct err *
                           .source = cfg->source,
                           .target = cfg->target,
                           .db = cfg->db,
-                          .db_max = cfg->db,
+                          .db_max = cfg->db > cfg->db_max ? cfg->db : cfg->db_max,
+                          .hold_margin_ms = cfg->hold_margin_ms,
                           .set_pxat = facts_has(cfg->target, FACTS_SET_PXAT),
                           .unlink = facts_has(cfg->target, FACTS_UNLINK),
                           .functions = facts_has(cfg->target, FACTS_FUNCTIONS),

@@ -36,7 +36,9 @@ struct replay {
     uint64_t db;                /* the source's selected database */
     uint64_t db_max;            /* highest that it selected */
     bool file;                  /* an AOF is read: no offsets, no catching up */
-    int64_t file_ms;            /* time annotated last, 0 none */
+    bool told_guess;            /* that relative times are counted from the file's own time */
+    int64_t annotated_ms;       /* time annotated last, 0 none */
+    int64_t hold_margin_ms;     /* of a file: nearer deadlines are held until its end */
     bool in_tx;                 /* between MULTI and EXEC of the source */
     bool mid_command;           /* a large command is going into the batch piece by piece */
     bool tx_passed;             /* something of it was passed on */
@@ -57,7 +59,9 @@ struct replay_config {
     const struct server_facts *source, *target;
     const char *store_dir;
     uint64_t store_max_bytes;
-    uint64_t db; /* database the stream begins in */
+    uint64_t db;            /* database the stream begins in */
+    uint64_t db_max;        /* highest that is known to be in use, 0 unknown */
+    int64_t hold_margin_ms; /* for a file */
 };
 
 KH_MUST int replay_init(struct replay *rp, const struct replay_config *cfg, struct err *err);
@@ -71,9 +75,10 @@ KH_MUST int replay_run(struct replay *rp, struct err *err);
  */
 struct replay_cut {
     bool cut;
-    uint64_t at; /* bytes of the file that were applied */
+    uint64_t at; /* byte of the file where it begins */
 };
-/* The commands of an AOF, from the reader's place to the file's end. */
+/* The commands of an AOF, from the reader's place to the file's end. What is read before an error
+ * is applied, except after one of the target. Held deadlines stay so: another file may follow. */
 KH_MUST int replay_file(struct replay *rp, struct replay_cut *ret, struct err *err);
 
 /* --- between replay.c and replay_rules.c --- */
@@ -93,7 +98,7 @@ KH_MUST int replay_has_db(struct replay *rp, int64_t db, struct err *err);
  * selected. */
 KH_MUST int replay_selected(struct replay *rp, struct err *err);
 /* Absolute deadline of a relative expiry in the command, -1 none: for commands passed on raw. */
-int64_t replay_deadline(const struct replay *rp, const struct cmd_info *info, size_t argc,
+int64_t replay_deadline(struct replay *rp, const struct cmd_info *info, size_t argc,
                         const struct span *argv);
 
 #endif

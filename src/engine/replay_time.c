@@ -5,7 +5,10 @@
 // Sources up to 6.2 send relative times, later ones absolute ones; see docs/formats.
 #include "base/clock.h"
 #include "base/crc64.h"
+#include "base/log.h"
 #include "engine/replay_rules.h"
+
+#include <time.h>
 
 /* So late as this command is will be what comes after it, or later. And the target may stand still
  * with this batch or the one before it, each for as long as it is not given up for lost. */
@@ -14,22 +17,39 @@ static int hold(struct replay *rp, struct span key, int64_t *ms, struct err *err
     int64_t to = db_select_target(rp->select, rp->db), now = clock_wall_ms();
     if (to < 0) return 0;
     int64_t late = now > rp->now_ms ? now - rp->now_ms : 0;
-    return hold_deadline(&rp->pl->hold, to, key, *ms, now, 2 * (late + rp->pl->cfg->io_timeout_ms),
-                         ms, err);
+    int64_t margin = rp->file ? rp->hold_margin_ms : 2 * (late + rp->pl->cfg->io_timeout_ms);
+    return hold_deadline(&rp->pl->hold, to, key, *ms, now, margin, ms, err);
+}
+
+/* An AOF without annotations does not say when a command was written. */
+static void tell_guess(struct replay *rp)
+{
+    char at[40] = "?";
+    struct tm tm;
+    time_t sec = (time_t)(rp->now_ms / 1000);
+    if (!rp->file || rp->annotated_ms || rp->told_guess) return;
+    rp->told_guess = true;
+    if (gmtime_r(&sec, &tm)) strftime(at, sizeof(at), "%Y-%m-%dT%H:%M:%SZ", &tm);
+    log_warn("there are times to live that count from when they were written, which the file does "
+             "not tell; they are counted from %s, when it was last changed",
+             at);
 }
 
 /* Receipt plus a relative time; false when it is no number or out of range (then the command is
  * passed on as it is, for the target to judge). */
-static bool absolute(const struct replay *rp, struct span relative, int64_t unit_ms, int64_t *ret)
+static bool absolute(struct replay *rp, struct span relative, int64_t unit_ms, int64_t *ret)
 {
     int64_t v;
-    return num_get_i64(relative, &v) && !__builtin_mul_overflow(v, unit_ms, &v) &&
-           !__builtin_add_overflow(v, rp->now_ms, ret);
+    if (!num_get_i64(relative, &v) || __builtin_mul_overflow(v, unit_ms, &v) ||
+        __builtin_add_overflow(v, rp->now_ms, ret))
+        return false;
+    tell_guess(rp);
+    return true;
 }
 
 /* A time option: EX, PX relative; EXAT, PXAT absolute. Position of the option in argv from..to, 0
  * none; its deadline in *ret_ms (-1: not to be told). */
-static size_t find_time(const struct replay *rp, const struct span *argv, size_t from, size_t to,
+static size_t find_time(struct replay *rp, const struct span *argv, size_t from, size_t to,
                         bool *ret_relative, int64_t *ret_ms)
 {
     for (size_t i = from; i + 1 < to; i++) {
@@ -47,7 +67,7 @@ static size_t find_time(const struct replay *rp, const struct span *argv, size_t
     return 0;
 }
 
-int64_t replay_deadline(const struct replay *rp, const struct cmd_info *info, size_t argc,
+int64_t replay_deadline(struct replay *rp, const struct cmd_info *info, size_t argc,
                         const struct span *argv)
 {
     int64_t ms = -1;

@@ -25,7 +25,7 @@
 
 static bool stopped(const atomic_bool *stop)
 {
-    return stop && __atomic_load_n(stop, __ATOMIC_RELAXED);
+    return stop && *stop;
 }
 
 int conn_poll(int fd, short events, int64_t deadline_ms, const atomic_bool *stop, struct err *err)

@@ -67,6 +67,12 @@ static inline uint64_t reader_pos(const struct reader *r)
     return r->base_pos + (uint64_t)(r->p - r->base);
 }
 
+/* Positions count from p on. */
+static inline void reader_count_from_here(struct reader *r)
+{
+    r->base_pos -= reader_pos(r);
+}
+
 /* Account (crc, tap) and drop all released bytes now. */
 KH_MUST int reader_settle(struct reader *r, struct err *err);
 

@@ -192,6 +192,6 @@ def test_getack_is_answered_at_once(fake, target, keyhaul):
     wait_for(lambda: target.call("GET", "last") == b"1")
     at = f.sent
     f.stream(("REPLCONF", "GETACK", "*"))
-    wait_for(lambda: at in f.acks, 5)
+    wait_for(lambda: f.acks and f.acks[-1] >= at, 5)
     wait_for(lambda: f.acks[-1] == f.sent, 5)
     assert k.terminate() == 0

@@ -16,7 +16,7 @@ struct seen {
     size_t n;
 };
 
-static void note(struct seen *s, const char *fmt, ...)
+static void KH_PRINTF(2, 3) note(struct seen *s, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
