@@ -409,7 +409,8 @@ static void test_second_address(void **state)
 {
     (void)state;
     int fd[8], good = listen_tcp(5), deaf = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((uint16_t)strtoul(port, NULL, 10))};
+    struct sockaddr_in sa = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)strtoul(port, NULL, 10))};
     sa.sin_addr.s_addr = inet_addr("127.0.0.2");
     assert_int_equal(bind(deaf, (struct sockaddr *)&sa, sizeof(sa)), 0);
     assert_int_equal(listen(deaf, 0), 0);
