@@ -37,6 +37,11 @@ KH_MUST int check_databases(struct client *target, const struct server_facts *so
                             const struct server_facts *target_facts, const struct db_select *select,
                             struct err *err);
 
+/* Modules that only the source has are noted: keys of their types cannot be moved. Servers that do
+ * not tell their modules are passed over. */
+KH_MUST int check_modules(struct client *source, struct client *target, struct check_notes *notes,
+                          struct err *err);
+
 /* May the target's user do what the task needs? Queues one command of each kind in a MULTI that is
  * always discarded: nothing is executed. ERR_PERM names all commands that are missing, and the
  * ACL line to fix it; ERR_REFUSED, ERR_BUSY: it takes no writes now. Out of memory is only noted.

@@ -76,7 +76,8 @@ static int check(struct run *r, struct err *err)
     run_phase(r, PHASE_CHECK);
     if (check_sides(&r->source_facts, &r->target_facts, r->cfg, &notes, err) < 0 ||
         check_databases(r->target, &r->source_facts, &r->target_facts, &r->cfg->select, err) < 0 ||
-        check_target_rights(r->target, &r->target_facts, r->cfg, &notes, err) < 0)
+        check_target_rights(r->target, &r->target_facts, r->cfg, &notes, err) < 0 ||
+        check_modules(r->source, r->target, &notes, err) < 0)
         return -1;
     run_tell_notes(&notes);
     return check_existing(r, err);
