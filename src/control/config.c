@@ -237,6 +237,7 @@ static int read_task(struct task_config *t, const struct option_values *v, struc
     t->file = options_text(v, OPTION_FILE);
     t->type = t->file ? TASK_FULL : (enum task_type)options_choice(v, OPTION_TYPE);
     t->on_conflict = (enum task_conflict)options_choice(v, OPTION_ON_CONFLICT);
+    t->on_unsupported = (enum task_on_unsupported)options_choice(v, OPTION_ON_UNSUPPORTED);
     t->on_error = (enum task_on_error)options_choice(v, OPTION_ON_ERROR);
     t->until = (enum task_until)options_choice(v, OPTION_UNTIL);
     t->source.uri.db = -1;

@@ -253,14 +253,26 @@ static bool by_elements(enum rdb_type type)
     return k == RDB_KIND_LIST || k == RDB_KIND_SET || k == RDB_KIND_ZSET || k == RDB_KIND_HASH;
 }
 
+int load_unsupported(struct load *ld, const struct rdb_rec *rec, const char *words, struct err *err)
+{
+    char hint[300];
+    if (ld->pl->cfg->on_unsupported != TASK_UNSUPPORTED_FAIL) {
+        losses_note(&ld->losses, LOSSES_WHOLE, (int64_t)ld->db, rec->a);
+        counter_add(&ld->pl->counters->keys_unsupported, 1);
+        return 0;
+    }
+    snprintf(hint, sizeof(hint), "%s (--on-unsupported skip or degrade goes on)", words);
+    return refusals_report(&ld->pl->refusals, ld->to_db, rec->a,
+                           rdb_kind_name(rdb_kind_of(rec->type)), hint, err);
+}
+
 static int unsupported(struct load *ld, const struct rdb_rec *rec, struct err *err)
 {
     char words[200];
     snprintf(words, sizeof(words), "%s does not know this kind of value (type %u of the snapshot)",
              ld->target_name, (unsigned)rdb_type_byte(rec->type));
     if (rdb_value_skip(&ld->pl->r, rec->type, true, 0, err) < 0) return -1;
-    return refusals_report(&ld->pl->refusals, ld->to_db, rec->a,
-                           rdb_kind_name(rdb_kind_of(rec->type)), words, err);
+    return load_unsupported(ld, rec, words, err);
 }
 
 /* Anything but a plain string: passed through when small and known, else taken apart. */

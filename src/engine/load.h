@@ -109,6 +109,17 @@ KH_MUST int load_finish_batches(struct load *ld, const struct rdb_rec *rec, uint
 /* Under fail and skip: is it there already? 1: leave it alone (counted). 0: go on. */
 KH_MUST int load_existing(struct load *ld, const struct rdb_rec *rec, struct err *err);
 void load_key_done(struct load *ld, uint64_t bytes);
+/* The target cannot hold this value, `words` say why. By --on-unsupported: fail is an error like
+ * any other (0 when --on-error says go on), skip and degrade leave the key out, named and counted.
+ */
+KH_MUST int load_unsupported(struct load *ld, const struct rdb_rec *rec, const char *words,
+                             struct err *err);
+/* Leave out what the target has no place for, keep the rest. */
+static inline bool load_degrades(const struct load *ld)
+{
+    return ld->pl->cfg->on_unsupported == TASK_UNSUPPORTED_DEGRADE;
+}
+
 /* The reply to a SET or RESTORE that went as a call: was it taken? 1: no, and that was told. */
 KH_MUST int load_call_refused(struct load *ld, const struct rdb_rec *rec, struct err *err);
 /* The same, and the key is counted. */

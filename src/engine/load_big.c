@@ -116,7 +116,7 @@ static int put_elem(struct load *ld, const struct rdb_rec *rec, const struct rdb
     case RDB_KIND_HASH:
         if (resp_put_arg(&ld->args, e->a, err) < 0) return -1;
         if (resp_put_arg(&ld->args, e->b, err) < 0) return -1;
-        return e->expire_ms != -1 ? put_field_ttl(ld, rec, e, err) : 0;
+        return e->expire_ms != -1 && ld->field_ttl ? put_field_ttl(ld, rec, e, err) : 0;
     default: return resp_put_arg(&ld->args, e->a, err);
     }
 }
@@ -129,11 +129,6 @@ static int put_elems(struct load *ld, const struct rdb_rec *rec, uint64_t *ret_b
     struct rdb_elem e;
     int rc;
     while ((rc = rdb_elems_next(ld->elems, &e, err)) == 1) {
-        if (e.expire_ms != -1 && !ld->field_ttl)
-            return refusals_report(&ld->pl->refusals, ld->to_db, rec->a, "a hash",
-                                   "the target has no expiry of hash fields", err) < 0
-                       ? -1
-                       : 1;
         if (put_elem(ld, rec, &e, err) < 0) return -1;
         n++;
         if (n < CHUNK_ELEMS && ld->args.n + ld->tail.n < CHUNK_BYTES) continue;
@@ -151,11 +146,25 @@ static int pass_over(struct load *ld, const struct rdb_rec *rec, struct err *err
     return rdb_value_skip(&ld->pl->r, rec->type, true, 0, err) < 0 ? -1 : 0;
 }
 
+static bool has_field_ttl(enum rdb_type type)
+{
+    return type == RDB_HASH_METADATA || type == RDB_HASH_LISTPACK_EX ||
+           type == RDB_HASH_METADATA_PRE_GA || type == RDB_HASH_LISTPACK_EX_PRE_GA ||
+           type == RDB_VALKEY_HASH_2;
+}
+
 int load_chunked(struct load *ld, const struct rdb_rec *rec, struct err *err)
 {
     int there = load_existing(ld, rec, err);
     if (there < 0) return -1;
     if (there) return pass_over(ld, rec, err);
+    if (has_field_ttl(rec->type) && !ld->field_ttl) {
+        if (!load_degrades(ld)) {
+            if (pass_over(ld, rec, err) < 0) return -1;
+            return load_unsupported(ld, rec, "the target has no expiry of hash fields", err);
+        }
+        losses_note(&ld->losses, TRANSCODE_LOSS_FIELD_EXPIRY, (int64_t)ld->db, rec->a);
+    }
     buf_clear(&ld->args);
     buf_clear(&ld->tail);
     ld->n_tail = 0;
@@ -167,12 +176,6 @@ int load_chunked(struct load *ld, const struct rdb_rec *rec, struct err *err)
         char name[160];
         return err_wrap(err, "key %s of database %llu", num_quote(name, sizeof(name), rec->a),
                         (unsigned long long)ld->db);
-    }
-    if (rc == 1) { /* reported, and the policy is to go on: the rest of it is passed over */
-        struct rdb_elem e;
-        while ((rc = rdb_elems_next(ld->elems, &e, err)) == 1)
-            continue;
-        return rc < 0 || load_send_batch(ld, err) < 0 ? -1 : load_send_batch(ld, err);
     }
     return load_finish_batches(ld, rec, bytes, err);
 }

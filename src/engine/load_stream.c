@@ -45,7 +45,8 @@ int load_transcoded(struct load *ld, const struct rdb_rec *rec, struct err *err)
 {
     struct reader *r = &ld->pl->r;
     size_t held = (size_t)(r->p - r->keep);
-    struct transcode how = {.have = rec->type, .allowed = ~(unsigned)TRANSCODE_LOSS_FIELD_EXPIRY};
+    struct transcode how = {.have = rec->type, .allowed = ~0u};
+    if (!load_degrades(ld)) how.allowed &= ~(unsigned)TRANSCODE_LOSS_FIELD_EXPIRY;
     unsigned loss;
     if (!transcode_choose(rec->type, takes, ld->target, &how.want, &loss)) return 1;
     int rc = rdb_value_skip(r, rec->type, false, LOAD_RESTORE_MAX, err);
@@ -58,8 +59,7 @@ int load_transcoded(struct load *ld, const struct rdb_rec *rec, struct err *err)
     case TRANSCODE_TOO_LARGE: r->p = r->keep + held; return 1;
     case TRANSCODE_LOSSY:
         r->p = r->keep + end;
-        return refusals_report(&ld->pl->refusals, ld->to_db, rec->a, "a hash",
-                               "the target has no expiry of hash fields", err);
+        return load_unsupported(ld, rec, "the target has no expiry of hash fields", err);
     case TRANSCODE_ERROR: break;
     }
     return name_key(ld, rec, err);
@@ -228,8 +228,7 @@ static int rebuild(struct big *b, struct err *err)
     unsigned loss;
     if (keep_nodes(b, err) < 0 || keep_bare(b, &loss, err) < 0) return -1;
     if (b->too_large)
-        return refusals_report(&ld->pl->refusals, ld->to_db, b->rec->a, "stream",
-                               "a node of its messages is larger than 7 MB", err);
+        return load_unsupported(ld, b->rec, "a node of its messages is larger than 7 MB", err);
     losses_note(&ld->losses, loss, (int64_t)ld->db, b->rec->a);
     if (send_parts(b, err) < 0) return -1;
     store_clear(&ld->nodes);

@@ -10,6 +10,8 @@
 enum task_type { TASK_FULL_INCREMENTAL, TASK_FULL, TASK_INCREMENTAL };
 enum task_conflict { TASK_CONFLICT_FAIL, TASK_CONFLICT_OVERWRITE, TASK_CONFLICT_SKIP };
 enum task_until { TASK_UNTIL_STOPPED, TASK_UNTIL_CAUGHT_UP };
+/* A value that the target cannot hold as it is. */
+enum task_on_unsupported { TASK_UNSUPPORTED_FAIL, TASK_UNSUPPORTED_SKIP, TASK_UNSUPPORTED_DEGRADE };
 enum task_on_error { TASK_ON_ERROR_STOP, TASK_ON_ERROR_CONTINUE };
 
 struct task_side {
@@ -24,6 +26,7 @@ struct task_config {
     enum task_conflict on_conflict;
     enum task_until until;
     enum task_on_error on_error;
+    enum task_on_unsupported on_unsupported;
     struct db_select select;
     const char *file; /* restore: RDB or AOF, "-" standard input; NULL: the source is a server */
     const char *spool_dir;    /* made if missing; NULL: $TMPDIR or /tmp */

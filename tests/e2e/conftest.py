@@ -10,8 +10,9 @@ import pytest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 
+from lib.fakeprimary import FakePrimary  # noqa: E402
 from lib.faultproxy import FaultProxy  # noqa: E402
-from lib.mover import Keyhaul, keyhaul_binary, mover  # noqa: E402
+from lib.mover import Keyhaul, Restore, keyhaul_binary, mover  # noqa: E402
 from lib.server import Server, find_servers, make_certificates  # noqa: E402
 
 
@@ -92,6 +93,28 @@ def keyhaul(cleanup):
         things.append(k)
         return k
     return run
+
+
+@pytest.fixture
+def restore(cleanup):
+    """restore(path, target, *options): a running `keyhaul restore`."""
+    things, folder = cleanup
+
+    def run(path, target, *options, **kw):
+        k = Restore(path, target, *options, folder=tempfile.mkdtemp(dir=folder), **kw)
+        things.append(k)
+        return k
+    return run
+
+
+@pytest.fixture
+def fake(server, cleanup):
+    """fake(rdb=bytes, ...): a primary whose snapshot and stream are made by the test."""
+    def make(**kw):
+        f = FakePrimary(server("behind"), **kw)
+        cleanup[0].append(f)
+        return f
+    return make
 
 
 @pytest.fixture

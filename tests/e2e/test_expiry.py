@@ -7,7 +7,7 @@ import pytest
 
 from lib.compare import assert_equal
 from lib.dataset import Sizes, fill
-from lib.fakeprimary import FakePrimary, rdb_file, rdb_string_record
+from lib.fakeprimary import rdb_file, rdb_string_record
 from lib.resp import wait_for
 
 
@@ -29,15 +29,6 @@ RELATIVE = [
     ("GETEX", "getex-ex", "EX", "100"),
     ("GETEX", "getex-px", "PX", "100000"),
 ]
-
-
-@pytest.fixture
-def fake(server, cleanup):
-    def make(**kw):
-        f = FakePrimary(server("behind"), **kw)
-        cleanup[0].append(f)
-        return f
-    return make
 
 
 @pytest.mark.parametrize("stalled", [False, True], ids=["at once", "target paused"])

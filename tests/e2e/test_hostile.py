@@ -4,19 +4,10 @@ import time
 
 import pytest
 
-from lib.fakeprimary import FakePrimary, rdb_file, rdb_len, rdb_str, rdb_string_record
+from lib.fakeprimary import rdb_file, rdb_len, rdb_str, rdb_string_record
 from lib.resp import encode, wait_for
 
 GOOD = rdb_string_record("key", "value")
-
-
-@pytest.fixture
-def fake(server, cleanup):
-    def make(**kw):
-        f = FakePrimary(server("behind"), **kw)
-        cleanup[0].append(f)
-        return f
-    return make
 
 
 def ends_with_error(k, timeout=20):

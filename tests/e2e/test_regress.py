@@ -5,17 +5,8 @@ import time
 import pytest
 
 from lib.compare import assert_equal
-from lib.fakeprimary import FakePrimary, rdb_file, rdb_string_record
+from lib.fakeprimary import rdb_file, rdb_string_record
 from lib.resp import encode, wait_for
-
-
-@pytest.fixture
-def fake(server, cleanup):
-    def make(**kw):
-        f = FakePrimary(server("behind"), **kw)
-        cleanup[0].append(f)
-        return f
-    return make
 
 
 @pytest.mark.parametrize("hidden", [False, True], ids=["told", "CONFIG denied"])

@@ -49,12 +49,12 @@ class Keyhaul:
     """`keyhaul migrate` as a process; output and log go to files of its own folder."""
 
     def __init__(self, source, target, *options, env=None, source_uri=None, target_uri=None,
-                 folder=None, metrics=True):
+                 folder=None, metrics=True, stdin=subprocess.DEVNULL, preexec=die_with_parent):
         self.source, self.target = source, target
         self.dir = folder or tempfile.mkdtemp(prefix="kh-run-")
         self.metrics_file = os.path.join(self.dir, "metrics.json")
-        self.args = [keyhaul_binary(), "migrate",
-                     "--source", source_uri or source.uri(), "--target", target_uri or target.uri(),
+        self.args = [keyhaul_binary(), *self.command(source_uri),
+                     "--target", target_uri or target.uri(),
                      *(["--metrics-file", self.metrics_file] if metrics else []),
                      "--spool-dir", os.path.join(self.dir, "spool"), *map(str, options)]
         self.out = open(os.path.join(self.dir, "stdout"), "wb")
@@ -65,7 +65,10 @@ class Keyhaul:
         self.rss_mb = 0.0
         self.started = time.monotonic()
         self.proc = subprocess.Popen(self.args, stdout=self.out, stderr=self.err, env=full,
-                                     stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
+                                     stdin=stdin, preexec_fn=preexec)
+
+    def command(self, source_uri):
+        return "migrate", "--source", source_uri or self.source.uri()
 
     # -- what it says --------------------------------------------------------------------------
     def read(self, name):
@@ -181,6 +184,13 @@ class Keyhaul:
 
     def __exit__(self, *exc):
         self.close()
+
+
+class Restore(Keyhaul):
+    """`keyhaul restore`: the source is a path, "-" or anything else that is put there."""
+
+    def command(self, source_uri):
+        return "restore", str(self.source)
 
 
 class Native:
