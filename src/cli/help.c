@@ -39,7 +39,7 @@ void help_overview(struct text *t)
 {
     text_wrap(t,
               "keyhaul moves the data of a live Redis or Valkey server to another one while the "
-              "application keeps writing.",
+              "application keeps writing, and restores RDB and AOF files into a running server.",
               0, HELP_COLUMNS);
     text_add(t, "\nusage: keyhaul COMMAND [options]\n\nCommands\n");
     for (size_t i = 0; cli_command(i); i++) {
@@ -48,7 +48,8 @@ void help_overview(struct text *t)
         text_wrap(t, cli_command(i)->brief, 12, HELP_COLUMNS);
     }
     text_add(t, "\nTry first\n"
-                "  keyhaul migrate --source redis://old:6379 --target redis://new:6379\n");
+                "  keyhaul migrate --source redis://old:6379 --target redis://new:6379\n"
+                "  keyhaul restore dump.rdb --target redis://new:6379\n");
     put_exit_statuses(t);
 }
 

@@ -17,10 +17,10 @@ void help_man(struct text *t); /* one page for all commands */
  * the groups; NULL beyond the last. */
 const struct option_def *help_option(const struct cli_command *command, unsigned i);
 
-/* The i-th line of the list of exit statuses, NULL beyond the last. */
 /* "--" before the name of an option, "" before that of what is none. */
 const char *help_dashes(const struct option_def *def);
 bool help_takes(const struct option_def *def); /* a value, to be named behind it */
+/* The i-th line of the list of exit statuses, NULL beyond the last. */
 const char *help_exit_status(unsigned status);
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// `keyhaul migrate`: runs the task on a thread, watches it, tells how it went.
+// `keyhaul migrate` and `keyhaul restore`: run the task on a thread, watch it, tell how it went.
 //
 //   task thread      task_run(); wakes the watcher when it ends
 //   signal thread    SIGINT, SIGTERM: the first sets `stop` and wakes the watcher, the second
@@ -306,7 +306,7 @@ static int open_outputs(struct migrate *m, struct err *err)
     if (m->live && !m->cfg.log.file) m->cfg.log.around = screen_around;
     if (log_open(&m->cfg.log, err) < 0) return err_wrap(err, "--log-file");
     m->log_is_open = true;
-    progress_init(&m->progress);
+    progress_init(&m->progress, m->cfg.task.file);
     look(m);
     m->first = m->now;
     if (!m->cfg.metrics_file) return 0;

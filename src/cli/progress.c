@@ -8,9 +8,9 @@
 
 #define SHOWN 32 /* room for one number with its unit */
 
-void progress_init(struct progress *p)
+void progress_init(struct progress *p, bool file)
 {
-    *p = (struct progress){0};
+    *p = (struct progress){.file = file};
 }
 
 /* Bytes of the source that were worked off: received, and not waiting any more. */
@@ -56,6 +56,12 @@ static double rate(uint64_t now, uint64_t then, double seconds)
     return seconds > 0 && now > then ? (double)(now - then) / seconds : 0;
 }
 
+/* The commands of an AOF are not announced. */
+static bool counts_by_keys(const struct metrics *m)
+{
+    return m->phase == PHASE_SNAPSHOT && m->snapshot_keys_expected && !m->commands_read;
+}
+
 static void find_percent(const struct metrics *m, struct progress_figures *f)
 {
     f->percent = -1;
@@ -64,7 +70,7 @@ static void find_percent(const struct metrics *m, struct progress_figures *f)
         f->percent = m->snapshot_bytes_received || m->keys_read ? 100 : -1;
     } else if (m->phase == PHASE_SNAPSHOT && m->snapshot_bytes_total) {
         f->percent = 100.0 * (double)m->snapshot_bytes_decoded / (double)m->snapshot_bytes_total;
-    } else if (m->phase == PHASE_SNAPSHOT && m->snapshot_keys_expected) {
+    } else if (counts_by_keys(m)) {
         f->percent = 100.0 * (double)m->keys_read / (double)m->snapshot_keys_expected;
         f->estimated = true;
     }
@@ -82,7 +88,7 @@ static double find_left(const struct metrics *m, const struct progress_point *th
     if (m->phase == PHASE_SNAPSHOT && m->snapshot_bytes_total)
         return ahead(m->snapshot_bytes_total, m->snapshot_bytes_decoded,
                      rate(m->snapshot_bytes_decoded, then->decoded, seconds));
-    if (m->phase == PHASE_SNAPSHOT && m->snapshot_keys_expected)
+    if (counts_by_keys(m))
         return ahead(m->snapshot_keys_expected, m->keys_read,
                      rate(m->keys_read, then->keys_read, seconds));
     /* What comes in meanwhile counts: the lag itself has to shrink. */
@@ -119,13 +125,13 @@ char *progress_time(char *out, size_t size, double seconds)
     return out;
 }
 
-static const char *phase_words(uint64_t phase)
+static const char *phase_words(uint64_t phase, bool file)
 {
     switch ((enum phase)phase) {
     case PHASE_CONNECT: return "connecting";
-    case PHASE_CHECK: return "checking both sides";
+    case PHASE_CHECK: return file ? "checking the target" : "checking both sides";
     case PHASE_WAIT_DUMP: return "source prepares its snapshot";
-    case PHASE_SNAPSHOT: return "snapshot";
+    case PHASE_SNAPSHOT: return metrics_phase_name(phase, file);
     case PHASE_CATCH_UP: return "catching up";
     case PHASE_STREAM: return "streaming";
     case PHASE_DONE: return "done";
@@ -170,14 +176,21 @@ static void head_row(const struct progress *p, const struct progress_figures *f,
     if (f->left_s >= 0 && m->phase <= PHASE_CATCH_UP)
         snprintf(tail, sizeof(tail), "%s, %s left", gone,
                  progress_time(left, sizeof(left), f->left_s));
-    snprintf(row, size, "%-11s %s%s%s", phase_words(m->phase), bar, *bar ? "  " : " ", tail);
+    snprintf(row, size, "%-11s %s%s%s", phase_words(m->phase, p->file), bar, *bar ? "  " : " ",
+             tail);
+}
+
+/* Else commands; those of a file come behind its keys. */
+static bool shows_keys(const struct metrics *m)
+{
+    return m->phase <= PHASE_SNAPSHOT && !m->commands_read;
 }
 
 static void moved_row(const struct metrics *m, const struct progress_figures *f, char *row,
                       size_t size)
 {
     char keys[SHOWN], per_s[SHOWN], bytes[SHOWN], bytes_per_s[SHOWN];
-    bool snapshot = m->phase == PHASE_SNAPSHOT;
+    bool snapshot = shows_keys(m);
     num_human_count(keys, sizeof(keys), snapshot ? m->keys_written : m->commands_written);
     num_human_count(per_s, sizeof(per_s), (uint64_t)(snapshot ? f->keys_per_s : f->commands_per_s));
     num_human_bytes(bytes, sizeof(bytes), moved_bytes(m));
@@ -209,7 +222,7 @@ static void trouble_row(const struct metrics *m, char *row, size_t size)
         n += snprintf(row + n, size - (size_t)n, "   keys skipped %s", skipped);
     if (m->retries && n > 0 && (size_t)n < size)
         n += snprintf(row + n, size - (size_t)n, "   retries %s", retries);
-    if (m->phase > PHASE_SNAPSHOT && n > 0 && (size_t)n < size)
+    if (!shows_keys(m) && n > 0 && (size_t)n < size)
         snprintf(row + n, size - (size_t)n, "   keys of the snapshot %s", keys);
 }
 
@@ -224,11 +237,13 @@ unsigned progress_block(const struct progress *p, const struct progress_style *s
     if (!moving(&p->now)) return 1;
     moved_row(&p->now, &f, row, sizeof(row));
     put_row(t, style, NULL, row);
-    lag_row(&p->now, row, sizeof(row));
-    put_row(t, style, NULL, row);
+    if (!p->file) {
+        lag_row(&p->now, row, sizeof(row));
+        put_row(t, style, NULL, row);
+    }
     trouble_row(&p->now, row, sizeof(row));
     put_row(t, style, p->now.errors ? "\x1b[31m" : NULL, row);
-    return 4;
+    return p->file ? 3 : 4;
 }
 
 void progress_line(const struct progress *p, struct text *t)
@@ -236,12 +251,12 @@ void progress_line(const struct progress *p, struct text *t)
     char row[256], count[SHOWN], per_s[SHOWN], bytes[SHOWN], percent[SHOWN] = "", lag[SHOWN];
     char bytes_per_s[SHOWN], age[SHOWN];
     const struct metrics *m = &p->now;
-    bool snapshot = m->phase <= PHASE_SNAPSHOT;
+    bool snapshot = shows_keys(m);
     struct progress_figures f;
     progress_figures(p, &f);
     if (!moving(m)) {
         progress_time(age, sizeof(age), (double)(m->mono_ms - p->started_ms) / 1000);
-        text_printf(t, "%s, %s\n", phase_words(m->phase), age);
+        text_printf(t, "%s, %s\n", phase_words(m->phase, p->file), age);
         return;
     }
     if (m->phase == PHASE_SNAPSHOT && f.percent >= 0)
@@ -252,10 +267,11 @@ void progress_line(const struct progress *p, struct text *t)
     num_human_bytes(bytes_per_s, sizeof(bytes_per_s), (uint64_t)f.bytes_per_s);
     num_human_bytes(lag, sizeof(lag), m->lag_bytes);
     progress_time(age, sizeof(age), (double)m->lag_ms / 1000);
-    snprintf(row, sizeof(row), "%s%s: %s %s %s/s, %s %s/s, lag %s %s, errors %llu",
-             metrics_phase_name(m->phase), percent, snapshot ? "keys" : "cmds", count, per_s, bytes,
-             bytes_per_s, lag, age, (unsigned long long)m->errors);
-    text_printf(t, "%s\n", row);
+    snprintf(row, sizeof(row), "%s%s: %s %s %s/s, %s %s/s", metrics_phase_name(m->phase, p->file),
+             percent, snapshot ? "keys" : "cmds", count, per_s, bytes, bytes_per_s);
+    text_add(t, row);
+    if (!p->file) text_printf(t, ", lag %s %s", lag, age);
+    text_printf(t, ", errors %llu\n", (unsigned long long)m->errors);
 }
 
 void progress_json(const struct progress *p, struct text *t)
@@ -267,7 +283,7 @@ void progress_json(const struct progress *p, struct text *t)
     text_json_text(t, "event", "progress");
     text_json_i64(t, "wall_ms", m->wall_ms);
     text_json_i64(t, "elapsed_ms", m->mono_ms - p->started_ms);
-    text_json_text(t, "phase", metrics_phase_name(m->phase));
+    text_json_text(t, "phase", metrics_phase_name(m->phase, p->file));
     text_json_known(t, "percent", f.percent);
     text_json_name(t, "percent_estimated");
     text_add(t, f.estimated ? "true" : "false");

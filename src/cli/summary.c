@@ -13,9 +13,9 @@
 /* Figures of one phase; every phase that was reached has seconds >= 0. */
 struct phase_row {
     const char *name;
-    const char *what; /* "keys" or "commands" */
     double seconds;
-    uint64_t count, bytes;
+    bool has_keys, has_commands;
+    uint64_t keys, commands, bytes;
 };
 
 #define PHASE_ROWS 3
@@ -70,6 +70,32 @@ static double seconds_between(uint64_t from, uint64_t to)
     return (double)less(to, from) / 1000;
 }
 
+/* The snapshot; or the file of a restore, whose commands are part of it. */
+static struct phase_row first_phase(const struct summary *s)
+{
+    const struct metrics *m = s->last;
+    uint64_t end = m->snapshot_done_ms ? m->snapshot_done_ms : (uint64_t)m->mono_ms;
+    return (struct phase_row){
+        .name = metrics_phase_name(PHASE_SNAPSHOT, s->cfg->file),
+        .seconds = seconds_between(m->snapshot_started_ms, end),
+        .has_keys = true,
+        .has_commands = s->cfg->file,
+        .keys = m->keys_written,
+        .commands = s->cfg->file ? m->commands_written : 0,
+        .bytes = m->snapshot_bytes_decoded,
+    };
+}
+
+static struct phase_row stream_phase(const char *name, double seconds, uint64_t commands,
+                                     uint64_t bytes)
+{
+    return (struct phase_row){.name = name,
+                              .seconds = seconds,
+                              .has_commands = true,
+                              .commands = commands,
+                              .bytes = bytes};
+}
+
 /* Rows of the phases that were reached; returns how many. */
 static unsigned find_phases(const struct summary *s, struct phase_row *rows)
 {
@@ -77,24 +103,18 @@ static unsigned find_phases(const struct summary *s, struct phase_row *rows)
     const struct summary_marks *k = s->marks;
     uint64_t now = (uint64_t)m->mono_ms;
     unsigned n = 0;
-    if (m->snapshot_started_ms) {
-        uint64_t end = m->snapshot_done_ms ? m->snapshot_done_ms : now;
-        rows[n++] = (struct phase_row){"snapshot", "keys",
-                                       seconds_between(m->snapshot_started_ms, end),
-                                       m->keys_written, m->snapshot_bytes_decoded};
-    }
+    if (m->snapshot_started_ms) rows[n++] = first_phase(s);
+    if (s->cfg->file) return n;
     uint64_t start = m->snapshot_done_ms ? m->snapshot_done_ms : (uint64_t)k->stream_ms;
     if (!start || (!k->stream_ms && !m->commands_written && !m->caught_up_ms)) return n;
     uint64_t caught_up = m->caught_up_ms ? m->caught_up_ms : now;
     uint64_t commands = k->caught_up ? k->caught_up_commands : m->commands_written;
     uint64_t bytes = k->caught_up ? k->caught_up_bytes : stream_bytes(m);
-    rows[n++] = (struct phase_row){"catch-up", "commands", seconds_between(start, caught_up),
-                                   commands, bytes};
+    rows[n++] = stream_phase("catch-up", seconds_between(start, caught_up), commands, bytes);
     if (!m->caught_up_ms || m->phase == PHASE_CATCH_UP) return n;
     if (s->cfg->until == TASK_UNTIL_CAUGHT_UP && m->commands_written == commands) return n;
-    rows[n++] = (struct phase_row){"stream", "commands", seconds_between(caught_up, now),
-                                   less(m->commands_written, commands),
-                                   less(stream_bytes(m), bytes)};
+    rows[n++] = stream_phase("stream", seconds_between(caught_up, now),
+                             less(m->commands_written, commands), less(stream_bytes(m), bytes));
     return n;
 }
 
@@ -148,24 +168,30 @@ static double per_second(uint64_t n, double seconds)
     return seconds > 0 ? (double)n / seconds : 0;
 }
 
+static void put_phase(struct text *t, const struct phase_row *r)
+{
+    char count[SHOWN], bytes[SHOWN], rate[SHOWN], byte_rate[SHOWN], time[SHOWN];
+    uint64_t moved = r->keys + r->commands;
+    const char *what = r->keys && r->commands ? "records" : "keys";
+    if (!r->has_keys || (r->commands && !r->keys)) what = "commands";
+    num_human_count(count, sizeof(count), moved);
+    num_human_bytes(bytes, sizeof(bytes), r->bytes);
+    num_human_count(rate, sizeof(rate), (uint64_t)per_second(moved, r->seconds));
+    num_human_bytes(byte_rate, sizeof(byte_rate), (uint64_t)per_second(r->bytes, r->seconds));
+    text_printf(t, "%-10s%12s%15s %-8s%10s%13s%11s\n", r->name,
+                progress_time(time, sizeof(time), r->seconds), count, what, bytes, rate, byte_rate);
+}
+
 static void put_phases(const struct summary *s, struct text *t)
 {
     struct phase_row rows[PHASE_ROWS];
     unsigned n = find_phases(s, rows);
-    char count[SHOWN], bytes[SHOWN], rate[SHOWN], byte_rate[SHOWN], time[SHOWN];
+    char time[SHOWN];
     if (n)
         text_printf(t, "\n%-10s%12s%24s%10s%13s%11s\n", "phase", "time", "moved", "bytes", "per s",
                     "bytes/s");
-    for (unsigned i = 0; i < n; i++) {
-        const struct phase_row *r = &rows[i];
-        num_human_count(count, sizeof(count), r->count);
-        num_human_bytes(bytes, sizeof(bytes), r->bytes);
-        num_human_count(rate, sizeof(rate), (uint64_t)per_second(r->count, r->seconds));
-        num_human_bytes(byte_rate, sizeof(byte_rate), (uint64_t)per_second(r->bytes, r->seconds));
-        text_printf(t, "%-10s%12s%15s %-8s%10s%13s%11s\n", r->name,
-                    progress_time(time, sizeof(time), r->seconds), count, r->what, bytes, rate,
-                    byte_rate);
-    }
+    for (unsigned i = 0; i < n; i++)
+        put_phase(t, &rows[i]);
     progress_time(time, sizeof(time), (double)(s->last->mono_ms - s->first->mono_ms) / 1000);
     text_printf(t, "%s%-10s%12s\n", n ? "" : "\n", "total", time);
 }
@@ -179,6 +205,16 @@ static void put_lag(const struct metrics *m, char *out, size_t size)
         snprintf(out, size, "lag %s", num_human_bytes(bytes, sizeof(bytes), m->lag_bytes));
 }
 
+static void stopped_early_words(const struct summary *s, char *out, size_t size)
+{
+    const struct metrics *m = s->last;
+    if (!m->keys_written && !m->commands_written)
+        snprintf(out, size, "stopped by signal before anything was written.");
+    else
+        snprintf(out, size, "stopped by signal before %s: the target holds only part of the data.",
+                 s->cfg->file ? "the end of the data was reached" : "the snapshot was complete");
+}
+
 /* Stopped: what the target holds now depends on how far it had come. */
 static void stopped_words(const struct summary *s, char *out, size_t size)
 {
@@ -186,10 +222,7 @@ static void stopped_words(const struct summary *s, char *out, size_t size)
     const struct metrics *m = s->last;
     put_lag(m, lag, sizeof(lag));
     if (s->cfg->type != TASK_INCREMENTAL && !m->snapshot_done_ms)
-        snprintf(out, size,
-                 m->keys_written ? "stopped by signal before the snapshot was complete: the target "
-                                   "holds only part of the data."
-                                 : "stopped by signal before anything was written.");
+        stopped_early_words(s, out, size);
     else if (s->cfg->type != TASK_INCREMENTAL && !m->caught_up_ms)
         snprintf(out, size,
                  "stopped by signal before it had caught up, %s: the target is not yet "
@@ -230,6 +263,11 @@ static const char *shown(const char *fact, const struct task_side *side)
     return *fact ? fact : side->uri.shown;
 }
 
+static const char *shown_file(const char *file)
+{
+    return strcmp(file, "-") == 0 ? "standard input" : file;
+}
+
 static void put_side(struct text *t, const char *which, const char *server, const char *where)
 {
     char words[300];
@@ -240,7 +278,9 @@ static void put_side(struct text *t, const char *which, const char *server, cons
 
 void summary_table(const struct summary *s, struct text *t)
 {
-    put_side(t, "source", s->facts->source_name, shown(s->facts->source_shown, &s->cfg->source));
+    put_side(t, "source", s->facts->source_name,
+             s->cfg->file ? shown_file(s->cfg->file)
+                          : shown(s->facts->source_shown, &s->cfg->source));
     put_side(t, "target", s->facts->target_name, shown(s->facts->target_shown, &s->cfg->target));
     text_add(t, "\n");
     put_databases(s, t);
@@ -287,7 +327,8 @@ static void json_phases(const struct summary *s, struct text *t)
         text_json_open(t, '{');
         text_json_text(t, "phase", rows[i].name);
         text_json_i64(t, "elapsed_ms", (int64_t)(rows[i].seconds * 1000 + 0.5));
-        text_json_u64(t, rows[i].what, rows[i].count);
+        if (rows[i].has_keys) text_json_u64(t, "keys", rows[i].keys);
+        if (rows[i].has_commands) text_json_u64(t, "commands", rows[i].commands);
         text_json_u64(t, "bytes", rows[i].bytes);
         text_add(t, "}");
     }
@@ -304,8 +345,12 @@ void summary_json(const struct summary *s, struct text *t)
     text_json_text(t, "outcome", summary_outcome_name(s->outcome));
     text_json_i64(t, "exit_status", s->exit_status);
     text_json_text(t, "error", s->err && s->err->code != ERR_STOPPED ? s->err->msg : NULL);
-    text_json_text(t, "phase", metrics_phase_name(m->phase));
-    json_side(t, "source", s->facts->source_name, shown(s->facts->source_shown, &s->cfg->source));
+    text_json_text(t, "phase", metrics_phase_name(m->phase, s->cfg->file));
+    if (s->cfg->file)
+        metrics_json_file(t, s->cfg->file);
+    else
+        json_side(t, "source", s->facts->source_name,
+                  shown(s->facts->source_shown, &s->cfg->source));
     json_side(t, "target", s->facts->target_name, shown(s->facts->target_shown, &s->cfg->target));
     text_json_u64(t, "keys", m->keys_written);
     text_json_u64(t, "keys_skipped", m->keys_skipped);

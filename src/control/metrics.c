@@ -21,7 +21,7 @@ void metrics_take(struct metrics *ret, struct counters *c, int64_t wall_ms, int6
         };
 }
 
-const char *metrics_phase_name(uint64_t phase)
+const char *metrics_phase_name(uint64_t phase, bool file)
 {
     static const char *const name[] = {
         [PHASE_CONNECT] = "connect",     [PHASE_CHECK] = "check",
@@ -29,6 +29,7 @@ const char *metrics_phase_name(uint64_t phase)
         [PHASE_CATCH_UP] = "catch-up",   [PHASE_STREAM] = "stream",
         [PHASE_DONE] = "done",
     };
+    if (file && phase == PHASE_SNAPSHOT) return "restore";
     return phase < sizeof(name) / sizeof(name[0]) ? name[phase] : "unknown";
 }
 
@@ -43,6 +44,14 @@ static void put_side(struct text *t, const char *name, const char *uri, const ch
     text_json_open(t, '{');
     text_json_text(t, "uri", uri);
     text_json_text(t, "server", server && *server ? server : NULL);
+    text_add(t, "}");
+}
+
+void metrics_json_file(struct text *t, const char *file)
+{
+    text_json_name(t, "source");
+    text_json_open(t, '{');
+    text_json_text(t, "file", file);
     text_add(t, "}");
 }
 
@@ -95,9 +104,12 @@ void metrics_json(struct text *t, const struct metrics *m, const struct task_con
     text_json_i64(t, "pid", getpid());
     text_json_i64(t, "wall_ms", m->wall_ms);
     text_json_i64(t, "mono_ms", m->mono_ms);
-    text_json_text(t, "phase", metrics_phase_name(m->phase));
+    text_json_text(t, "phase", metrics_phase_name(m->phase, cfg->file));
     put_end(t, end);
-    put_side(t, "source", cfg->source.uri.shown, facts ? facts->source_name : NULL);
+    if (cfg->file)
+        metrics_json_file(t, cfg->file);
+    else
+        put_side(t, "source", cfg->source.uri.shown, facts ? facts->source_name : NULL);
     put_side(t, "target", cfg->target.uri.shown, facts ? facts->target_name : NULL);
     put_counters(t, m);
     put_databases(t, m);

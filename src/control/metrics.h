@@ -23,8 +23,12 @@ struct metrics {
 
 void metrics_take(struct metrics *ret, struct counters *c, int64_t wall_ms, int64_t mono_ms);
 
-/* "snapshot", as in JSON; "unknown" for what is no phase. */
-const char *metrics_phase_name(uint64_t phase);
+/* "snapshot", as in JSON; "unknown" for what is no phase. `file`: of a restore, whose only phase in
+ * which data is moved is called so. */
+const char *metrics_phase_name(uint64_t phase, bool file);
+
+/* "source" of a restore. */
+void metrics_json_file(struct text *t, const char *file);
 
 bool metrics_db_used(const struct metrics_db *db);
 

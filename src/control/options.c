@@ -242,28 +242,27 @@ static void fill_getopt(struct option *long_options, enum option_command command
     long_options[n] = (struct option){0};
 }
 
-/* "restore FILE --target URI" becomes "restore --target URI FILE". */
-static void first_argument_last(enum option_command command, int argc, char **argv)
+/* How many arguments stand before the options: the one that the command takes may. */
+static int early_argument(enum option_command command, int argc, char **argv)
 {
-    if (command != OPTION_COMMAND_RESTORE || argc < 3) return;
-    if (argv[1][0] == '-' && argv[1][1]) return;
-    char *file = argv[1];
-    memmove(argv + 1, argv + 2, (size_t)(argc - 2) * sizeof(*argv));
-    argv[argc - 1] = file;
+    if (command != OPTION_COMMAND_RESTORE || argc < 2) return 0;
+    return argv[1][0] != '-' || !argv[1][1] ? 1 : 0;
 }
 
-/* What follows the options: the one argument the command takes, or nothing. */
-static int take_argument(struct option_values *v, enum option_command command, int argc,
+/* What is no option: the one argument the command takes, or nothing. `early`: it is argv[0]. */
+static int take_argument(struct option_values *v, enum option_command command, int early, int argc,
                          char **argv, struct err *err)
 {
     for (int id = 0; id < OPTION_COUNT; id++) {
         const struct option_def *def = &option_defs[id];
         if (def->kind != OPTION_KIND_ARG || !(def->commands & command)) continue;
-        if (optind == argc) return err_set(err, ERR_USAGE, "%s: missing", def->name);
-        if (optind + 1 < argc)
+        int at = early ? 0 : optind, beyond = early ? optind : optind + 1;
+        if (at == argc) return err_set(err, ERR_USAGE, "%s: missing", def->name);
+        if (beyond < argc)
             return err_set(err, ERR_USAGE, "%s: takes just one, argument %d is too many", def->name,
-                           optind + 1);
-        return keep(v, (enum option_id)id, argv[optind], err);
+                           beyond + early);
+        if (!*argv[at]) return err_set(err, ERR_USAGE, "%s: must not be empty", def->name);
+        return keep(v, (enum option_id)id, argv[at], err);
     }
     if (optind == argc) return 0;
     return err_set(err, ERR_USAGE,
@@ -277,7 +276,9 @@ static int parse_args(struct option_values *v, enum option_command command, int 
     fill_getopt(long_options, command);
     optind = 0;
     opterr = 0;
-    first_argument_last(command, argc, argv);
+    int early = early_argument(command, argc, argv);
+    argc -= early;
+    argv += early;
     for (int at = 1;; at = optind) {
         int got = getopt_long(argc, argv, "+:h", long_options, NULL);
         if (got == -1) break;
@@ -290,7 +291,7 @@ static int parse_args(struct option_values *v, enum option_command command, int 
         if (take(v, (enum option_id)(got - 256), argv[at], err) < 0) return -1;
         if (got - 256 == OPTION_HELP) return 0;
     }
-    return take_argument(v, command, argc, argv, err);
+    return take_argument(v, command, early, argc, argv, err);
 }
 
 static int take_environment(struct option_values *v, enum option_command command, struct err *err)

@@ -281,7 +281,6 @@ static int restore_part(struct run *r, const char *path, bool last, struct err *
     return replay_part(r, path, last, err);
 }
 
-/* Is it about the file's content? What the target says is not put under the file's name. */
 static bool is_about_file(enum err_code code)
 {
     return code == ERR_FORMAT || code == ERR_PROTO || code == ERR_END || code == ERR_IO ||
@@ -294,14 +293,25 @@ static int settle(struct run *r, struct err *err)
 }
 
 /* Ended early: what is held gets its deadline nevertheless. Always -1. */
-static int restore_failed(struct run *r, const char *path, struct err *err)
+static int restore_failed(struct run *r, struct err *err)
 {
     struct err last;
     if (err->code == ERR_STOPPED) return run_stopped_in_load(r, err);
     if (!is_about_file(err->code)) return -1;
-    err_wrap(err, "%.150s", path);
     if (lane_drain(&r->pl.lane, &last) < 0 || settle(r, &last) < 0) log_error("%s", last.msg);
     return -1;
+}
+
+static int restore_one(struct run *r, const struct parts *ps, size_t i, struct err *err)
+{
+    struct opened o;
+    if (open_part(ps, i, &o, err) < 0) return -1;
+    pipeline_read_file(&r->pl, o.fd, o.ms);
+    int rc = restore_part(r, ps->path[i], i + 1 == ps->n, err);
+    pipeline_read_file(&r->pl, -1, 0);
+    close_part(&o);
+    /* What the target says is not put under the file's name. */
+    return rc < 0 && is_about_file(err->code) ? err_wrap(err, "%.150s", ps->path[i]) : rc;
 }
 
 static int restore_parts(struct run *r, const struct parts *ps, struct err *err)
@@ -309,15 +319,8 @@ static int restore_parts(struct run *r, const struct parts *ps, struct err *err)
     run_phase(r, PHASE_SNAPSHOT);
     counter_set(&r->counters->snapshot_started_ms, (uint64_t)clock_mono_ms());
     r->pl.hold.on = ps->n > 1;
-    for (size_t i = 0; i < ps->n; i++) {
-        struct opened o;
-        if (open_part(ps, i, &o, err) < 0) return restore_failed(r, "", err);
-        pipeline_read_file(&r->pl, o.fd, o.ms);
-        int rc = restore_part(r, ps->path[i], i + 1 == ps->n, err);
-        pipeline_read_file(&r->pl, -1, 0);
-        close_part(&o);
-        if (rc < 0) return restore_failed(r, ps->path[i], err);
-    }
+    for (size_t i = 0; i < ps->n; i++)
+        if (restore_one(r, ps, i, err) < 0) return restore_failed(r, err);
     uint64_t read = r->pl.before_file + reader_pos(&r->pl.r);
     if (read == 0) return err_set(err, ERR_FORMAT, "nothing came: there is nothing to restore");
     if (settle(r, err) < 0) return -1;

@@ -463,7 +463,8 @@ int replay_init(struct replay *rp, const struct replay_config *cfg, struct err *
                           .unlink = facts_has(cfg->target, FACTS_UNLINK),
                           .functions = facts_has(cfg->target, FACTS_FUNCTIONS),
                           .spublish = facts_has(cfg->target, FACTS_SPUBLISH),
-                          .absttl = facts_has(cfg->target, FACTS_RESTORE_ABSTTL)};
+                          .absttl = facts_has(cfg->target, FACTS_RESTORE_ABSTTL),
+                          .idmp = facts_takes_type(cfg->target, RDB_STREAM_4)};
     resp_cmds_init(&rp->cmds);
     buf_init(&rp->scratch, REPLAY_HELD_MAX + 64);
     for (int i = 0; i < 2; i++) {

@@ -24,7 +24,8 @@ struct replay {
     struct pipeline *pl;
     const struct db_select *select;
     const struct server_facts *source, *target;
-    bool set_pxat, unlink, functions, spublish, absttl;
+    bool set_pxat, unlink, functions, spublish, absttl, idmp;
+    bool told_idmp; /* that idempotent producers are forgotten, said once */
 
     struct resp_cmds cmds;
     struct buf scratch; /* a payload that is given a new footer */

@@ -227,6 +227,74 @@ static int rule_script(struct replay *rp, const struct resp_cmd *cmd, struct err
                                            : replay_pass_raw(rp, cmd, err);
 }
 
+/* --- idempotent producers (Redis 8.6+) --- */
+
+static void forget_producers(struct replay *rp)
+{
+    if (rp->told_idmp) return;
+    rp->told_idmp = true;
+    log_warn("messages of idempotent producers arrive, but not all of what is known of the "
+             "producers: the target may take a message twice that is sent to it again");
+}
+
+/* XADD key [NOMKSTREAM] [KEEPREF|DELREF|ACKED] [IDMP pid iid|IDMPAUTO pid] [MAXLEN ...] id ...:
+ * where IDMP or IDMPAUTO stands, 0 nowhere. */
+static size_t find_idmp(const struct resp_cmd *cmd)
+{
+    for (size_t i = 2; i < cmd->argc; i++) {
+        const struct span *a = &cmd->argv[i];
+        if (span_is(*a, "IDMP") || span_is(*a, "IDMPAUTO")) return i;
+        if (!span_is(*a, "NOMKSTREAM") && !span_is(*a, "KEEPREF") && !span_is(*a, "DELREF") &&
+            !span_is(*a, "ACKED"))
+            return 0;
+    }
+    return 0;
+}
+
+/* Where the id stands behind the options from `at` on. */
+static size_t find_id(const struct resp_cmd *cmd, size_t at)
+{
+    while (at + 1 < cmd->argc) {
+        if (span_is(cmd->argv[at], "LIMIT"))
+            at += 2;
+        else if (span_is(cmd->argv[at], "MAXLEN") || span_is(cmd->argv[at], "MINID"))
+            at += span_is(cmd->argv[at + 1], "=") || span_is(cmd->argv[at + 1], "~") ? 3 : 2;
+        else
+            break;
+    }
+    return at;
+}
+
+/* A source sends the id that the message got, which servers only take from their own source: as a
+ * plain XADD, and then whose it was. A message that came again was not added: it has "*". */
+static int rule_xadd(struct replay *rp, const struct resp_cmd *cmd, struct err *err)
+{
+    size_t at = find_idmp(cmd), n = at && span_is(cmd->argv[at], "IDMP") ? 3 : 2;
+    size_t id_at = at ? find_id(cmd, at + n) : 0;
+    if (at == 0 || id_at >= cmd->argc) return replay_pass_raw(rp, cmd, err);
+    struct span key = cmd->argv[1], id = cmd->argv[id_at], pid = cmd->argv[at + 1];
+    struct span record[] = {span_str("XIDMPRECORD"), key, pid, cmd->argv[at + 2], id};
+    if (span_is(id, "*")) {
+        replay_filtered(rp);
+        return 0;
+    }
+    memmove(cmd->argv + at, cmd->argv + at + n, (cmd->argc - at - n) * sizeof(*cmd->argv));
+    int rc = replay_pass_args(rp, cmd->argc - n, cmd->argv, err);
+    bool whose = rp->idmp && n == 3;
+    if (!whose) forget_producers(rp);
+    if (rc < 0 || !whose || db_select_target(rp->select, rp->db) < 0) return rc;
+    return batch_args(replay_batch(rp), 5, record, err);
+}
+
+static int rule_idmp(struct replay *rp, const struct resp_cmd *cmd, struct err *err)
+{
+    if (span_is(cmd->argv[0], "XADD")) return rule_xadd(rp, cmd, err);
+    if (rp->idmp) return replay_pass_raw(rp, cmd, err);
+    forget_producers(rp);
+    replay_filtered(rp);
+    return 0;
+}
+
 static int rule_replconf(struct replay *rp, const struct resp_cmd *cmd)
 {
     /* WAIT there is for what came before it, which may have to be applied yet. */
@@ -285,6 +353,7 @@ int replay_rule(struct replay *rp, const struct cmd_info *info, const struct res
     case CMD_RULE_PUBLISH: return rule_publish(rp, cmd, err);
     case CMD_RULE_SCRIPT: return rule_script(rp, cmd, err);
     case CMD_RULE_FUNCTION: return rule_function(rp, cmd, err);
+    case CMD_RULE_IDMP: return rule_idmp(rp, cmd, err);
     case CMD_RULE_NOT_DATA: replay_filtered(rp); return 0;
     case CMD_RULE_REPLCONF: return rule_replconf(rp, cmd);
     case CMD_RULE_CLUSTER:

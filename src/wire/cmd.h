@@ -44,6 +44,7 @@ enum cmd_rule {
     CMD_RULE_PUBLISH, /* PUBLISH, SPUBLISH */
     CMD_RULE_SCRIPT,  /* SCRIPT, EVAL*, FCALL: no declared single db effect */
     CMD_RULE_FUNCTION,
+    CMD_RULE_IDMP,     /* XADD with IDMP, and what belongs to it (Redis 8.6+) */
     CMD_RULE_NOT_DATA, /* PING, REPLCONF, OPINFO: drop */
     CMD_RULE_REPLCONF,
     CMD_RULE_CLUSTER, /* CLUSTER SYNCSLOTS, TRIMSLOTS: not from an unclustered source */

@@ -41,45 +41,62 @@ static void overview_names_commands_and_statuses(void **state)
 }
 
 /* Each option, in each of the texts, under the name that the text gives it. */
-static void every_option_is_in(const char *s, const char *format_option, const char *format_env)
+static void every_option_is_in(const char *s, const struct cli_command *command,
+                               const char *format_option, const char *format_bare)
 {
-    const struct cli_command *migrate = cli_command(0);
     const struct option_def *def;
-    unsigned n = 0;
-    for (; (def = help_option(migrate, n)); n++) {
+    unsigned n = 0, own = 0;
+    for (; (def = help_option(command, n)); n++) {
         char want[100];
-        snprintf(want, sizeof(want), "%s%s",
-                 def->kind == OPTION_KIND_ENV ? format_env : format_option, def->name);
+        bool bare = def->kind == OPTION_KIND_ENV || def->kind == OPTION_KIND_ARG;
+        snprintf(want, sizeof(want), "%s%s", bare ? format_bare : format_option, def->name);
         if (!strstr(s, want)) print_error("%s is missing\n", want);
         assert_non_null(strstr(s, want));
     }
-    assert_int_equal(n, OPTION_COUNT);
+    for (int id = 0; id < OPTION_COUNT; id++)
+        own += (option_def((enum option_id)id)->commands & command->option_bit) != 0;
+    assert_int_equal(n, own);
+}
+
+/* The i-th command that has options, NULL beyond the last. */
+static const struct cli_command *with_options(size_t i)
+{
+    for (size_t at = 0; cli_command(at); at++)
+        if (cli_command(at)->option_bit && i-- == 0) return cli_command(at);
+    return NULL;
 }
 
 static void help_names_every_option(void **state)
 {
     (void)state;
-    struct text t;
-    text_init(&t, 1 << 16);
-    help_command(&t, cli_command(0));
-    const char *s = end(&t);
-    assert_narrow(s);
-    every_option_is_in(s, "\n  --", "\n  ");
-    for (unsigned i = 0; i < 5; i++)
-        assert_non_null(strstr(s, help_exit_status(i)));
-    text_release(&t);
+    assert_non_null(with_options(1));
+    for (size_t c = 0; with_options(c); c++) {
+        struct text t;
+        text_init(&t, 1 << 16);
+        help_command(&t, with_options(c));
+        const char *s = end(&t);
+        assert_narrow(s);
+        every_option_is_in(s, with_options(c), "\n  --", "\n  ");
+        for (unsigned i = 0; i < 5; i++)
+            assert_non_null(strstr(s, help_exit_status(i)));
+        text_release(&t);
+    }
 }
 
 static void reference_names_every_option(void **state)
 {
     (void)state;
-    struct text t;
-    text_init(&t, 1 << 16);
-    help_markdown(&t, cli_command(0));
-    const char *s = end(&t);
-    every_option_is_in(s, "\n- **`--", "\n- **`");
-    assert_non_null(strstr(s, "`keyhaul help --markdown migrate`"));
-    text_release(&t);
+    for (size_t c = 0; with_options(c); c++) {
+        struct text t;
+        char made[80];
+        text_init(&t, 1 << 16);
+        help_markdown(&t, with_options(c));
+        const char *s = end(&t);
+        every_option_is_in(s, with_options(c), "\n- **`--", "\n- **`");
+        snprintf(made, sizeof(made), "`keyhaul help --markdown %s`", with_options(c)->name);
+        assert_non_null(strstr(s, made));
+        text_release(&t);
+    }
 }
 
 static void man_page_keeps_its_minuses(void **state)
@@ -92,6 +109,7 @@ static void man_page_keeps_its_minuses(void **state)
     assert_non_null(strstr(s, "\n\\fB\\-\\-on\\-conflict\\fR \\fIWHAT\\fR\n"));
     assert_non_null(strstr(s, "\n\\fBKEYHAUL_SOURCE_PASSWORD\\fR\n"));
     assert_non_null(strstr(s, "\n.SH \"EXIT STATUS\"\n"));
+    assert_non_null(strstr(s, "\n\\fBFILE\\fR\n"));
     /* every line that begins with a dot is a request that we meant */
     static const char *const requests[] = {".\\\"", ".TH ",  ".SH ", ".SS ",  ".TP\n", ".PP\n",
                                            ".B ",   ".br\n", ".RS ", ".RE\n", ".nf\n", ".fi\n"};
@@ -108,10 +126,12 @@ static void man_page_keeps_its_minuses(void **state)
 static void groups_stand_together(void **state)
 {
     (void)state;
-    const struct option_def *def, *before = NULL;
-    for (unsigned i = 0; (def = help_option(cli_command(0), i)); i++) {
-        if (before) assert_true(def->group >= before->group);
-        before = def;
+    for (size_t c = 0; with_options(c); c++) {
+        const struct option_def *def, *before = NULL;
+        for (unsigned i = 0; (def = help_option(with_options(c), i)); i++) {
+            if (before) assert_true(def->group >= before->group);
+            before = def;
+        }
     }
 }
 

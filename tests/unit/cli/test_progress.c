@@ -20,7 +20,7 @@ struct fixture {
 static int setup(void **state)
 {
     struct fixture *f = test_calloc(1, sizeof(*f));
-    progress_init(&f->p);
+    progress_init(&f->p, false);
     text_init(&f->t, 1 << 16);
     f->m.mono_ms = 50000;
     *state = f;
@@ -257,7 +257,7 @@ static void never_too_wide(void **state)
             for (int w = 0; w < 6; w++) {
                 struct progress_style style = {.columns = widths[w]};
                 unsigned columns = widths[w] && widths[w] < 80 ? widths[w] : 80;
-                progress_init(&f->p);
+                progress_init(&f->p, false);
                 set_all(&f->m, 0, phase, 0);
                 progress_add(&f->p, &f->m);
                 set_all(&f->m, values[i], phase, 400000000);

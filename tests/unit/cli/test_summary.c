@@ -251,6 +251,78 @@ static void json_of_a_whole_run(void **state)
                                            "\"error\":\"gone\""));
 }
 
+/* A file of 500 keys and then 40 commands, read in 2 s. */
+static void restore_through(struct fixture *f)
+{
+    f->cfg.file = "/backup/appendonlydir";
+    f->cfg.type = TASK_FULL;
+    f->facts.source_name[0] = 0;
+    f->last = (struct metrics){.phase = PHASE_DONE,
+                               .snapshot_started_ms = 1500,
+                               .snapshot_done_ms = 3500,
+                               .mono_ms = 3600,
+                               .keys_written = 500,
+                               .commands_written = 40,
+                               .commands_read = 41,
+                               .snapshot_bytes_decoded = 20000,
+                               .bytes_read = 20000};
+    f->last.db[0] = (struct metrics_db){.keys = 500, .bytes = 18000, .commands = 40};
+}
+
+static void a_restore_has_one_phase(void **state)
+{
+    struct fixture *f = *state;
+    restore_through(f);
+    assert_string_equal(
+        table(f, false),
+        "source  /backup/appendonlydir\n"
+        "target  Valkey 9.1.0, redis://b:6379\n"
+        "\n"
+        "database         keys written      skipped      bytes        commands    errors\n"
+        "0                         500            0    18.0 kB              40         0\n"
+        "\n"
+        "phase             time                   moved     bytes        per s    bytes/s\n"
+        "restore          2.0 s            540 records    20.0 kB          270    10.0 kB\n"
+        "total            2.6 s\n"
+        "\n"
+        "done.\n");
+    assert_string_equal(
+        json(f, false),
+        "{\"event\":\"summary\",\"wall_ms\":0,\"elapsed_ms\":2600,\"outcome\":\"done\","
+        "\"exit_status\":0,\"error\":null,\"phase\":\"done\","
+        "\"source\":{\"file\":\"/backup/appendonlydir\"},"
+        "\"target\":{\"uri\":\"redis://b:6379\",\"server\":\"Valkey 9.1.0\"},"
+        "\"keys\":500,\"keys_skipped\":0,\"commands\":40,\"errors\":0,\"retries\":0,"
+        "\"lag_bytes\":0,\"phases\":["
+        "{\"phase\":\"restore\",\"elapsed_ms\":2000,\"keys\":500,\"commands\":40,"
+        "\"bytes\":20000}],\"databases\":["
+        "{\"db\":0,\"target_db\":0,\"keys\":500,\"skipped\":0,\"bytes\":18000,"
+        "\"commands\":40,\"errors\":0}]}\n");
+    f->last.commands_written = 0;
+    assert_non_null(strstr(table(f, false), "            500 keys "));
+    f->last.commands_written = 40;
+    f->last.keys_written = 0;
+    assert_non_null(strstr(table(f, false), "             40 commands "));
+    f->cfg.file = "-";
+    assert_non_null(strstr(table(f, false), "source  standard input\n"));
+    assert_non_null(strstr(json(f, false), "\"source\":{\"file\":\"-\"}"));
+}
+
+static void a_restore_that_was_stopped(void **state)
+{
+    struct fixture *f = *state;
+    restore_through(f);
+    err_set(&f->err, ERR_STOPPED, "stopped");
+    f->last.phase = PHASE_SNAPSHOT;
+    f->last.snapshot_done_ms = f->last.keys_written = 0;
+    ends_with(table(f, true), "\nstopped by signal before the end of the data was reached: the "
+                              "target holds only\npart of the data.\n");
+    assert_non_null(strstr(json(f, true), "\"outcome\":\"stopped\",\"exit_status\":0,"
+                                          "\"error\":null,\"phase\":\"restore\""));
+    f->last.commands_written = 0;
+    ends_with(table(f, true), "\nstopped by signal before anything was written.\n");
+}
+
 static void never_too_wide(void **state)
 {
     struct fixture *f = *state;
@@ -281,6 +353,8 @@ int main(void)
         TEST(outcomes),
         TEST(phases_not_reached_are_left_out),
         TEST(json_of_a_whole_run),
+        TEST(a_restore_has_one_phase),
+        TEST(a_restore_that_was_stopped),
         TEST(never_too_wide),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

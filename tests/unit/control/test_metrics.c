@@ -123,14 +123,17 @@ static void the_largest_fits(void **state)
 static void phases_have_names(void **state)
 {
     (void)state;
-    assert_string_equal(metrics_phase_name(PHASE_CONNECT), "connect");
-    assert_string_equal(metrics_phase_name(PHASE_CHECK), "check");
-    assert_string_equal(metrics_phase_name(PHASE_WAIT_DUMP), "wait-dump");
-    assert_string_equal(metrics_phase_name(PHASE_CATCH_UP), "catch-up");
-    assert_string_equal(metrics_phase_name(PHASE_STREAM), "stream");
-    assert_string_equal(metrics_phase_name(PHASE_DONE), "done");
-    assert_string_equal(metrics_phase_name(PHASE_DONE + 1), "unknown");
-    assert_string_equal(metrics_phase_name(UINT64_MAX), "unknown");
+    assert_string_equal(metrics_phase_name(PHASE_CONNECT, false), "connect");
+    assert_string_equal(metrics_phase_name(PHASE_CHECK, false), "check");
+    assert_string_equal(metrics_phase_name(PHASE_WAIT_DUMP, false), "wait-dump");
+    assert_string_equal(metrics_phase_name(PHASE_CATCH_UP, false), "catch-up");
+    assert_string_equal(metrics_phase_name(PHASE_STREAM, false), "stream");
+    assert_string_equal(metrics_phase_name(PHASE_DONE, false), "done");
+    assert_string_equal(metrics_phase_name(PHASE_DONE + 1, false), "unknown");
+    assert_string_equal(metrics_phase_name(UINT64_MAX, false), "unknown");
+    assert_string_equal(metrics_phase_name(PHASE_SNAPSHOT, false), "snapshot");
+    assert_string_equal(metrics_phase_name(PHASE_SNAPSHOT, true), "restore");
+    assert_string_equal(metrics_phase_name(PHASE_CHECK, true), "check");
 }
 
 int main(void)

@@ -23,7 +23,7 @@ struct args {
 static struct args make_args(const char *const *words)
 {
     struct args a = {.n = 1};
-    a.v[0] = strdup("migrate");
+    a.v[0] = strdup("command");
     for (; *words && a.n < ARGS_MAX; words++)
         a.v[a.n++] = strdup(*words);
     return a;
@@ -35,26 +35,43 @@ static void free_args(struct args *a)
         free(a->v[i]);
 }
 
-static int parse(struct option_values *v, struct err *err, const char *const *words)
+static int parse(struct option_values *v, struct err *err, enum option_command command,
+                 const char *const *words)
 {
     struct args a = make_args(words);
-    int rc = options_parse(v, OPTION_COMMAND_MIGRATE, a.n, a.v, err);
+    int rc = options_parse(v, command, a.n, a.v, err);
     free_args(&a);
     return rc;
 }
 
-#define PARSE(v, err, ...) parse(v, err, (const char *const[]){__VA_ARGS__, NULL})
+#define MIGRATE OPTION_COMMAND_MIGRATE
+#define RESTORE OPTION_COMMAND_RESTORE
 
-static void expect_refusal(const char *want, const char *const *words)
+#define PARSE(v, err, ...) parse(v, err, MIGRATE, (const char *const[]){__VA_ARGS__, NULL})
+
+static void expect_refusal(enum option_command command, const char *want, const char *const *words)
 {
     struct option_values v;
     struct err err = {0};
-    assert_int_equal(parse(&v, &err, words), -1);
+    assert_int_equal(parse(&v, &err, command, words), -1);
     assert_int_equal(err.code, ERR_USAGE);
     assert_string_equal(err.msg, want);
 }
 
-#define REFUSED(want, ...) expect_refusal(want, (const char *const[]){__VA_ARGS__, NULL})
+#define REFUSED_BY(command, want, ...)                                                             \
+    expect_refusal(command, want, (const char *const[]){__VA_ARGS__, NULL})
+#define REFUSED(want, ...) REFUSED_BY(MIGRATE, want, __VA_ARGS__)
+
+/* A command that the option is of. */
+static enum option_command command_of(const struct option_def *def)
+{
+    return def->commands & MIGRATE ? MIGRATE : RESTORE;
+}
+
+static bool is_option(const struct option_def *def)
+{
+    return def->kind != OPTION_KIND_ENV && def->kind != OPTION_KIND_ARG;
+}
 
 static const char *good_value(const struct option_def *def)
 {
@@ -66,6 +83,7 @@ static const char *good_value(const struct option_def *def)
     case OPTION_KIND_TEXT:
     case OPTION_KIND_FILE:
     case OPTION_KIND_URI:
+    case OPTION_KIND_ARG:
     case OPTION_KIND_ENV: break;
     }
     return "some-value";
@@ -79,7 +97,7 @@ static void table_is_whole(void **state)
         assert_true(def->name && *def->name);
         assert_true(def->help && *def->help);
         assert_non_null(option_group_title(def->group));
-        assert_true(def->commands != 0);
+        assert_true(def->commands != 0 && (def->commands & ~OPTION_COMMAND_ANY) == 0);
         bool takes = def->kind != OPTION_KIND_FLAG && def->kind != OPTION_KIND_ENV;
         assert_int_equal(takes, def->arg != NULL);
         assert_int_equal(def->kind == OPTION_KIND_CHOICE, def->choices != NULL);
@@ -88,13 +106,22 @@ static void table_is_whole(void **state)
     }
 }
 
+/* With what the command takes besides options. */
+static void parse_alone(struct option_values *v, struct err *err, enum option_command command,
+                        const char *const *words)
+{
+    const char *all[] = {words[0], words[1], NULL, NULL};
+    if (command == RESTORE) all[words[1] ? 2 : 1] = "dump.rdb";
+    assert_int_equal(parse(v, err, command, all), 0);
+}
+
 /* Each option alone, as "--x v" and as "--x=v": that one and no other is set. */
 static void every_option_is_parsed(void **state)
 {
     (void)state;
     for (int id = 0; id < OPTION_COUNT; id++) {
         const struct option_def *def = option_def((enum option_id)id);
-        if (def->kind == OPTION_KIND_ENV) continue;
+        if (!is_option(def)) continue;
         const char *value = def->arg ? good_value(def) : NULL;
         char name[80], joined[160];
         snprintf(name, sizeof(name), "--%s", def->name);
@@ -103,12 +130,34 @@ static void every_option_is_parsed(void **state)
             struct option_values v;
             struct err err = {0};
             const char *words[] = {form ? joined : name, form ? NULL : value, NULL};
-            assert_int_equal(parse(&v, &err, words), 0);
+            parse_alone(&v, &err, command_of(def), words);
             for (int other = 0; other < OPTION_COUNT; other++)
-                assert_int_equal(options_given(&v, (enum option_id)other), other == id);
+                assert_int_equal(options_given(&v, (enum option_id)other),
+                                 other == id ||
+                                     (other == OPTION_FILE && command_of(def) == RESTORE));
             assert_string_equal(v.text[id], value ? value : "");
             options_release(&v);
         }
+    }
+}
+
+/* What is only of one command is unknown to the others. */
+static void options_belong_to_commands(void **state)
+{
+    (void)state;
+    for (int id = 0; id < OPTION_COUNT; id++) {
+        const struct option_def *def = option_def((enum option_id)id);
+        char arg[160], want[80];
+        if (!is_option(def) || def->commands & RESTORE) continue;
+        snprintf(arg, sizeof(arg), "--%s%s%s", def->name, def->arg ? "=" : "",
+                 def->arg ? good_value(def) : "");
+        snprintf(want, sizeof(want), "--%s: unknown option", def->name);
+        struct option_values v;
+        struct err err = {0};
+        const char *words[] = {"dump.rdb", arg, NULL};
+        assert_int_equal(parse(&v, &err, RESTORE, words), -1);
+        assert_memory_equal(err.msg, want, strlen(want));
+        assert_null(strstr(err.msg, "--source?")); /* nor suggested */
     }
 }
 
@@ -118,22 +167,23 @@ static void every_option_needs_its_value(void **state)
     (void)state;
     for (int id = 0; id < OPTION_COUNT; id++) {
         const struct option_def *def = option_def((enum option_id)id);
-        if (def->kind == OPTION_KIND_ENV) continue;
+        if (!is_option(def)) continue;
+        enum option_command command = command_of(def);
         char name[80], joined[100], want[160];
         snprintf(name, sizeof(name), "--%s", def->name);
         snprintf(joined, sizeof(joined), "%s=%s", name, def->arg ? "" : "yes");
         if (!def->arg) {
             snprintf(want, sizeof(want), "%s: takes no value", name);
-            REFUSED(want, joined);
+            REFUSED_BY(command, want, joined);
             continue;
         }
         snprintf(want, sizeof(want), "%s: needs a value (%s)", name, def->arg);
-        REFUSED(want, name);
-        REFUSED(want, joined);
-        REFUSED(want, name, "");
-        REFUSED(want, name, "--quiet");
+        REFUSED_BY(command, want, name);
+        REFUSED_BY(command, want, joined);
+        REFUSED_BY(command, want, name, "");
+        REFUSED_BY(command, want, name, "--quiet");
         snprintf(want, sizeof(want), "%s: given twice", name);
-        REFUSED(want, name, good_value(def), name, good_value(def));
+        REFUSED_BY(command, want, name, good_value(def), name, good_value(def));
     }
 }
 
@@ -208,6 +258,48 @@ static void secrets_are_not_repeated(void **state)
     REFUSED("argument 2 is no option; servers are named by --source and --target", "--", "x");
 }
 
+static void expect_file(const char *want, const char *const *words)
+{
+    struct option_values v;
+    struct err err = {0};
+    if (parse(&v, &err, RESTORE, words) < 0) fail_msg("%s", err.msg);
+    assert_string_equal(options_text(&v, OPTION_FILE), want);
+    assert_true(options_given(&v, OPTION_QUIET));
+    assert_string_equal(options_text(&v, OPTION_DB), "3");
+    options_release(&v);
+}
+
+#define FILE_IS(want, ...) expect_file(want, (const char *const[]){__VA_ARGS__, NULL})
+
+static void the_file_stands_first_or_last(void **state)
+{
+    (void)state;
+    FILE_IS("dump.rdb", "dump.rdb", "--quiet", "--db", "3");
+    FILE_IS("dump.rdb", "--quiet", "--db", "3", "dump.rdb");
+    FILE_IS("dump.rdb", "--db=3", "--quiet", "--", "dump.rdb");
+    FILE_IS("-", "-", "--quiet", "--db", "3");
+    FILE_IS("-", "--quiet", "--db", "3", "-");
+    FILE_IS("--x.rdb", "--quiet", "--db", "3", "--", "--x.rdb");
+    FILE_IS("a file", "a file", "--db", "3", "--quiet");
+}
+
+static void there_is_one_file(void **state)
+{
+    (void)state;
+    REFUSED_BY(RESTORE, "FILE: missing", "--quiet");
+    REFUSED_BY(RESTORE, "FILE: missing", NULL);
+    REFUSED_BY(RESTORE, "FILE: missing", "--quiet", "--");
+    REFUSED_BY(RESTORE, "FILE: must not be empty", "");
+    REFUSED_BY(RESTORE, "FILE: must not be empty", "--quiet", "");
+    REFUSED_BY(RESTORE, "FILE: takes just one, argument 2 is too many", "a.rdb", "hunter2");
+    REFUSED_BY(RESTORE, "FILE: takes just one, argument 3 is too many", "--quiet", "a.rdb",
+               "hunter2");
+    REFUSED_BY(RESTORE, "FILE: takes just one, argument 3 is too many", "a.rdb", "--quiet",
+               "hunter2");
+    REFUSED_BY(RESTORE, "unknown option", "--FILE", "x");
+    REFUSED_BY(RESTORE, "--file: unknown option", "--file=x");
+}
+
 static void help_ends_the_parse(void **state)
 {
     (void)state;
@@ -217,6 +309,10 @@ static void help_ends_the_parse(void **state)
     assert_true(options_given(&v, OPTION_HELP));
     options_release(&v);
     assert_int_equal(PARSE(&v, &err, "-h"), 0);
+    assert_true(options_given(&v, OPTION_HELP));
+    options_release(&v);
+    const char *no_file[] = {"--help", NULL};
+    assert_int_equal(parse(&v, &err, RESTORE, no_file), 0);
     assert_true(options_given(&v, OPTION_HELP));
     options_release(&v);
 }
@@ -235,6 +331,12 @@ static void environment_gives_passwords(void **state)
     unsetenv("KEYHAUL_SOURCE_PASSWORD");
     unsetenv("KEYHAUL_TARGET_PASSWORD");
     REFUSED("unknown option", "--KEYHAUL_SOURCE_PASSWORD=x");
+    setenv("KEYHAUL_SOURCE_PASSWORD", "from-env", 1); /* a restore has no source to log in to */
+    const char *words[] = {"dump.rdb", NULL};
+    assert_int_equal(parse(&v, &err, RESTORE, words), 0);
+    assert_false(options_given(&v, OPTION_ENV_SOURCE_PASSWORD));
+    options_release(&v);
+    unsetenv("KEYHAUL_SOURCE_PASSWORD");
 }
 
 static void uris_are_wiped_in_argv(void **state)
@@ -325,6 +427,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(table_is_whole),
         cmocka_unit_test(every_option_is_parsed),
+        cmocka_unit_test(options_belong_to_commands),
+        cmocka_unit_test(the_file_stands_first_or_last),
+        cmocka_unit_test(there_is_one_file),
         cmocka_unit_test(every_option_needs_its_value),
         cmocka_unit_test(defaults_pass_their_own_check),
         cmocka_unit_test(wrong_values_are_refused),

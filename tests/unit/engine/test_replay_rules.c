@@ -79,6 +79,42 @@ static void check_stops(const struct sides *s, const char *stream, enum err_code
     rig_free(g);
 }
 
+static const struct server_facts redis86 = RIG_SERVER(FACTS_REDIS, 8, 6, 13);
+
+/* A source passes on the id that the message got, with whose it was; servers take the two together
+ * only from their own source. */
+static void idempotent_producers(void **state)
+{
+    (void)state;
+    static const struct row plain[] = {
+        {"XADD s IDMP p i 5-1 f v", "0:XADD s 5-1 f v\n"},
+        {"XADD s IDMPAUTO p 5-1 f v", "0:XADD s 5-1 f v\n"},
+        {"XADD s NOMKSTREAM idmp p i MAXLEN = 3 5-1 f v",
+         "0:XADD s NOMKSTREAM MAXLEN = 3 5-1 f v\n"},
+        {"XADD s KEEPREF IDMP p i MINID 4-0 5-1 f v", "0:XADD s KEEPREF MINID 4-0 5-1 f v\n"},
+        {"XADD s MAXLEN = 3 5-1 IDMP v", "0:XADD s MAXLEN = 3 5-1 IDMP v\n"},
+        {"XADD s 5-1 IDMP p i v", "0:XADD s 5-1 IDMP p i v\n"},
+        /* came again, and was not added */
+        {"XADD s IDMP p i * f v|SET a 1", "0:SET a 1\n"},
+        {"XCFGSET s IDMP-DURATION 50|XIDMPRECORD s p i 5-1|SET a 1", "0:SET a 1\n"},
+        {"XADD s IDMP p i", "0:XADD s IDMP p i\n"},
+        {"XADD s IDMP p", "0:XADD s IDMP p\n"},
+    };
+    static const struct row known[] = {
+        {"XADD s IDMP p i 5-1 f v", "0:XADD s 5-1 f v\n0:XIDMPRECORD s p i 5-1\n"},
+        {"XADD s IDMPAUTO p 5-1 f v", "0:XADD s 5-1 f v\n"},
+        {"XCFGSET s IDMP-DURATION 50|XIDMPRECORD s p i 5-1",
+         "0:XCFGSET s IDMP-DURATION 50\n0:XIDMPRECORD s p i 5-1\n"},
+    };
+    static const struct row elsewhere[] = {
+        {"XADD s IDMP p i 5-1 f v|SELECT 3|XADD s IDMP p i 5-1 f v",
+         "0:XADD s 5-1 f v\n0:XIDMPRECORD s p i 5-1\n"},
+    };
+    CHECK_ROWS(&(struct sides){0}, plain);
+    CHECK_ROWS((&(struct sides){.target = redis86}), known);
+    CHECK_ROWS((&(struct sides){.target = redis86, .db = "0"}), elsewhere);
+}
+
 static void passed_on_as_they_are(void **state)
 {
     (void)state;
@@ -366,6 +402,7 @@ static void restores(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(idempotent_producers),
         cmocka_unit_test(passed_on_as_they_are),
         cmocka_unit_test(not_data),
         cmocka_unit_test(relative_times),
