@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Writing a snapshot to a file, record by record.
+#include "engine/backup.h"
+
+#include "base/crc64.h"
+#include "io/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define OUT_BYTES      (1u << 20)
+#define HELD_MAX       (1u << 20) /* of a record, before it is decided by its first byte */
+#define CHECKSUM_FIRST 5          /* RDB version */
+
+enum opcode { OP_FUNCTION = 245, OP_MODULE_AUX = 247, OP_AUX = 250 };
+
+/* --- the file --- */
+
+static int cannot(const struct backup *b, const char *what, struct err *err)
+{
+    if (file_no_room(errno))
+        return err_set(err, ERR_IO, "cannot %s %.300s: %s (%llu bytes were written)", what, b->temp,
+                       strerror(errno), (unsigned long long)b->written);
+    return err_set(err, ERR_IO, "cannot %s %.300s: %s", what, b->temp, strerror(errno));
+}
+
+static int exists(const struct backup *b, struct err *err)
+{
+    return err_set(err, ERR_REFUSED, "%.300s is there already; --force replaces it", b->cfg.path);
+}
+
+/* Is the file that was opened still the one of that name? Its last writer may have renamed it
+ * between our open and our lock. */
+static bool is_ours(const struct backup *b)
+{
+    struct stat mine, named;
+    return fstat(b->fd, &mine) == 0 && lstat(b->temp, &named) == 0 && mine.st_ino == named.st_ino &&
+           mine.st_dev == named.st_dev;
+}
+
+/* A lock tells a backup that runs from one that was killed; the leftovers of that are written over.
+ * 0: try again. */
+static int open_temp(struct backup *b, struct err *err)
+{
+    b->fd = open(b->temp, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+    int rc = b->fd < 0 ? cannot(b, "create", err) : 1;
+    if (rc == 1 && flock(b->fd, LOCK_EX | LOCK_NB) < 0)
+        rc = errno == EWOULDBLOCK
+                 ? err_set(err, ERR_REFUSED, "another process is writing %.300s", b->temp)
+                 : cannot(b, "lock", err);
+    if (rc == 1 && !is_ours(b)) rc = 0;
+    if (rc == 1 && ftruncate(b->fd, 0) < 0) rc = cannot(b, "empty", err);
+    if (rc == 1) return 1;
+    if (b->fd >= 0) close(b->fd);
+    b->fd = -1;
+    return rc;
+}
+
+int backup_open(struct backup *b, const struct backup_config *cfg, struct err *err)
+{
+    *b = (struct backup){.cfg = *cfg, .fd = -1, .selected = true};
+    struct stat st;
+    buf_init(&b->out, OUT_BYTES);
+    buf_init(&b->held, HELD_MAX);
+    if (stat(cfg->path, &st) == 0 && !S_ISREG(st.st_mode))
+        return err_set(err, ERR_USAGE, "%.300s is no regular file", cfg->path);
+    if (!cfg->force && lstat(cfg->path, &st) == 0) return exists(b, err);
+    int n = snprintf(b->temp, sizeof(b->temp), "%s.tmp", cfg->path), rc;
+    if (n < 0 || (size_t)n >= sizeof(b->temp))
+        rc = err_set(err, ERR_USAGE, "the path is too long");
+    else
+        while ((rc = open_temp(b, err)) == 0)
+            ;
+    if (rc < 0) b->temp[0] = 0; /* not ours to remove */
+    return rc < 0 ? -1 : 0;
+}
+
+void backup_release(struct backup *b)
+{
+    if (b->temp[0]) unlink(b->temp); /* while it is locked */
+    if (b->temp[0] || b->fd > 0) close(b->fd);
+    buf_release(&b->out);
+    buf_release(&b->held);
+    *b = (struct backup){.fd = -1};
+}
+
+static int write_file(struct backup *b, const uint8_t *p, size_t n, struct err *err)
+{
+    if (n && file_pwrite(b->fd, p, n, b->written) < 0) return cannot(b, "write", err);
+    b->written += n;
+    counter_set(&b->cfg.counters->bytes_written, b->written);
+    return 0;
+}
+
+static int flush(struct backup *b, struct err *err)
+{
+    size_t n = b->out.n;
+    buf_clear(&b->out);
+    return write_file(b, b->out.p, n, err);
+}
+
+static int put(struct backup *b, const uint8_t *p, size_t n, struct err *err)
+{
+    b->crc = crc64(b->crc, p, n);
+    if (n >= OUT_BYTES) return flush(b, err) < 0 ? -1 : write_file(b, p, n, err);
+    if (b->out.n + n > OUT_BYTES && flush(b, err) < 0) return -1;
+    return buf_add(&b->out, p, n, err);
+}
+
+/* The directory as well: until then the name may be lost with the power. */
+static int sync_parent(const char *path, struct err *err)
+{
+    char dir[4096];
+    snprintf(dir, sizeof(dir), "%s", path);
+    char *slash = strrchr(dir, '/');
+    if (slash) slash[slash == dir] = 0;
+    int fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = 0;
+    /* EINVAL: a file system that cannot sync directories */
+    if (fd < 0 || (fsync(fd) < 0 && errno != EINVAL))
+        rc = err_set(err, ERR_IO, "cannot sync %.300s: %s", slash ? dir : ".", strerror(errno));
+    if (fd >= 0) close(fd);
+    return rc;
+}
+
+static int publish(struct backup *b, struct err *err)
+{
+    unsigned flags = b->cfg.force ? 0 : RENAME_NOREPLACE;
+    int rc = renameat2(AT_FDCWD, b->temp, AT_FDCWD, b->cfg.path, flags);
+    /* EINVAL: a file system that cannot but replace; it was looked for before. */
+    if (rc < 0 && errno == EINVAL) rc = rename(b->temp, b->cfg.path);
+    if (rc < 0 && errno == EEXIST) return exists(b, err);
+    if (rc < 0) return cannot(b, "rename", err);
+    b->temp[0] = 0;
+    return sync_parent(b->cfg.path, err);
+}
+
+int backup_finish(struct backup *b, struct err *err)
+{
+    if (flush(b, err) < 0) return -1;
+    if (fsync(b->fd) < 0) return cannot(b, "sync", err);
+    return publish(b, err);
+}
+
+/* --- the records --- */
+
+/* Where a record goes that is too large to be kept until it is known as a whole: what may be told
+ * apart from keys by its first byte is kept, the rest belongs to a key of this database. */
+static enum backup_mode decide_early(const struct backup *b)
+{
+    uint8_t op = b->held.p[0];
+    if (b->selected || op == OP_FUNCTION || op == OP_MODULE_AUX || op == OP_AUX) return BACKUP_COPY;
+    return BACKUP_DROP;
+}
+
+/* Every byte of the snapshot comes by here once, as the reader lets it go. */
+static int tap(void *ctx, const uint8_t *p, size_t n, struct err *err)
+{
+    struct backup *b = ctx;
+    if (b->mode == BACKUP_WAIT) {
+        if (n <= HELD_MAX - b->held.n) return buf_add(&b->held, p, n, err);
+        if (b->held.n == 0) {
+            if (buf_add(&b->held, p++, 1, err) < 0) return -1;
+            n--;
+        }
+        b->mode = decide_early(b);
+        if (b->mode == BACKUP_COPY && put(b, b->held.p, b->held.n, err) < 0) return -1;
+        buf_clear(&b->held);
+    }
+    return b->mode == BACKUP_COPY ? put(b, p, n, err) : 0;
+}
+
+static bool begins(struct span s, const char *with)
+{
+    return s.n >= strlen(with) && memcmp(s.p, with, strlen(with)) == 0;
+}
+
+/* Replication fields would let a server take the part for the whole of what its primary had. Others
+ * go into the head of the file, but for KeyDB's, which stand before each key. */
+static bool keep_aux(const struct backup *b, struct span name)
+{
+    if (begins(name, "repl-")) return false;
+    return b->selected || span_is(name, "lua");
+}
+
+static bool keep_record(struct backup *b, const struct rdb_rec *rec)
+{
+    switch (rec->kind) {
+    case RDB_REC_SELECTDB:
+        b->db = rec->n;
+        b->selected = db_select_target(b->cfg.select, rec->n) >= 0;
+        return b->selected;
+    case RDB_REC_AUX: return keep_aux(b, rec->a);
+    case RDB_REC_FUNCTION:
+    case RDB_REC_MODULE_AUX: return true;
+    case RDB_REC_KEY:
+    case RDB_REC_RESIZEDB:
+    case RDB_REC_SLOT_INFO: break;
+    }
+    return b->selected;
+}
+
+/* What was kept of the record just read goes on, or away. */
+static int decide(struct backup *b, bool keep, struct err *err)
+{
+    if (b->mode != BACKUP_WAIT) return 0;
+    b->mode = keep ? BACKUP_COPY : BACKUP_DROP;
+    int rc = keep ? put(b, b->held.p, b->held.n, err) : 0;
+    buf_clear(&b->held);
+    return rc;
+}
+
+static void count_key(struct backup *b, uint64_t bytes)
+{
+    struct counters *c = b->cfg.counters;
+    unsigned db = counters_db(b->db);
+    counter_add(&c->keys_read, 1);
+    if (!b->selected) {
+        counter_add(&c->keys_filtered, 1);
+        return;
+    }
+    counter_add(&c->keys_written, 1);
+    counter_add(&c->db[db].keys, 1);
+    counter_add(&c->db[db].bytes, bytes);
+}
+
+static int do_record(struct backup *b, struct reader *r, const struct rdb_rec *rec, uint64_t start,
+                     struct err *err)
+{
+    bool part = !b->cfg.select->all, keep = keep_record(b, rec);
+    if (part && (reader_settle(r, err) < 0 || decide(b, keep, err) < 0)) return -1;
+    if (rec->kind == RDB_REC_FUNCTION) counter_add(&b->cfg.counters->functions_written, 1);
+    if (rec->kind == RDB_REC_RESIZEDB && b->selected)
+        counter_add(&b->cfg.counters->snapshot_keys_expected, rec->n);
+    if (rec->kind != RDB_REC_KEY) return 0;
+    if (rdb_value_skip(r, rec->type, true, 0, err) < 0) return -1;
+    count_key(b, reader_pos(r) - start);
+    return 0;
+}
+
+/* Everything that is let go from here on belongs to the next record. */
+static int begin_record(struct backup *b, struct reader *r, struct err *err)
+{
+    if (b->cfg.select->all) return 0;
+    if (reader_settle(r, err) < 0) return -1;
+    b->mode = BACKUP_WAIT;
+    return 0;
+}
+
+static int copy_records(struct backup *b, struct rdb *rdb, struct reader *r, struct err *err)
+{
+    struct rdb_rec rec;
+    struct counters *c = b->cfg.counters;
+    for (;;) {
+        uint64_t start = reader_pos(r);
+        if (begin_record(b, r, err) < 0) return -1;
+        int rc = rdb_next(rdb, &rec, err);
+        if (rc <= 0) return rc;
+        if (do_record(b, r, &rec, start, err) < 0) return -1;
+        counter_set(&c->snapshot_bytes_decoded, reader_pos(r));
+        buf_trim(&rdb->key, HELD_MAX);
+        buf_trim(&rdb->val, HELD_MAX);
+        if (*b->cfg.stop) return err_set(err, ERR_STOPPED, "stopped");
+    }
+}
+
+static int put_checksum(struct backup *b, struct err *err)
+{
+    uint8_t sum[8];
+    for (int i = 0; i < 8; i++)
+        sum[i] = (uint8_t)(b->crc >> (8 * i));
+    return put(b, sum, sizeof(sum), err);
+}
+
+int backup_run(struct backup *b, struct reader *r, struct err *err)
+{
+    struct rdb rdb = {0};
+    b->mode = BACKUP_COPY;
+    int rc = reader_settle(r, err);
+    r->tap = tap;
+    r->tap_ctx = b;
+    if (rc == 0) rc = rdb_open(&rdb, r, err);
+    if (rc == 0) {
+        reader_release(r); /* the magic is kept in any case */
+        rc = copy_records(b, &rdb, r, err);
+    }
+    /* Up to and with the end's opcode all has passed; the source's checksum must not. */
+    r->tap = NULL;
+    if (rc == 0) rc = decide(b, true, err);
+    if (rc == 0 && rdb.version >= CHECKSUM_FIRST) rc = put_checksum(b, err);
+    counter_set(&b->cfg.counters->snapshot_bytes_decoded, reader_pos(r));
+    rdb_release(&rdb);
+    return rc;
+}
