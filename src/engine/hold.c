@@ -5,190 +5,354 @@
 #include "base/clock.h"
 #include "base/num.h"
 
-#define SETTLE_KEYS 256 /* asked for at once */
-#define UNKNOWN_MS  INT64_MIN
-#define KEY_MAX     (8u << 20)
+#define SETTLE_KEYS  1024       /* asked for at once ... */
+#define SETTLE_BYTES (1u << 20) /* ... unless their names are so long */
+#define LONG_PAST_MS (HOLD_MARGIN_MS / 8)
+#define SLACK_MS     60000 /* a minute of rounding is a clock that is 16 years off */
 
-struct hold_swap {
-    int64_t a, b;
+struct hold_name {
+    int64_t db, was;
 };
 
 /* A note, followed by the key. */
 struct note {
-    int64_t at_ms;  /* real deadline, UNKNOWN_MS: that of the key it was taken from */
-    int64_t db;     /* as it was called when noted ... */
-    uint64_t swaps; /* ... which was after so many SWAPDBs */
+    int64_t
+        ripe_ms; /* the real deadline, or, of a key that was given another's, one not before it */
+    int64_t db;
     uint64_t key_n;
 };
 
 void hold_init(struct hold *h, bool on, bool exact, const char *store_dir, uint64_t max_bytes)
 {
     *h = (struct hold){.on = on, .exact = exact};
-    store_init(&h->notes, BATCH_MEM_BYTES, max_bytes, store_dir);
-    buf_init(&h->swaps, 16u << 20);
-    buf_init(&h->keys, 4 * KEY_MAX);
-    buf_init(&h->ask, 4 * KEY_MAX);
+    for (int i = 0; i < 2; i++)
+        store_init(&h->notes[i], BATCH_MEM_BYTES, max_bytes, store_dir);
+    buf_init(&h->names, 16u << 20);
+    buf_init(&h->names_before, 16u << 20);
+    buf_init(&h->keys, HOLD_KEY_MAX + SETTLE_BYTES);
+    buf_init(&h->ask, HOLD_KEY_MAX + 4 * SETTLE_BYTES);
     batch_init(&h->batch, store_dir, max_bytes);
 }
 
 void hold_release(struct hold *h)
 {
-    store_release(&h->notes);
-    buf_release(&h->swaps);
+    for (int i = 0; i < 2; i++)
+        store_release(&h->notes[i]);
+    buf_release(&h->names);
+    buf_release(&h->names_before);
     buf_release(&h->keys);
     buf_release(&h->ask);
     batch_release(&h->batch);
 }
 
-static int add_note(struct hold *h, int64_t db, struct span key, int64_t at_ms, struct err *err)
+/* --- databases that change places --- */
+
+static struct hold_name *name_at(const struct hold *h, size_t i)
 {
-    struct note n = {
-        .at_ms = at_ms, .db = db, .swaps = h->swaps.n / sizeof(struct hold_swap), .key_n = key.n};
+    return (struct hold_name *)(void *)h->names.p + i;
+}
+
+static size_t n_names(const struct hold *h)
+{
+    return h->names.n / sizeof(struct hold_name);
+}
+
+static int64_t was(const struct hold *h, int64_t db)
+{
+    for (size_t i = 0; i < n_names(h); i++)
+        if (name_at(h, i)->db == db) return name_at(h, i)->was;
+    return db;
+}
+
+static int64_t now_called(const struct hold *h, int64_t was_db)
+{
+    for (size_t i = 0; i < n_names(h); i++)
+        if (name_at(h, i)->was == was_db) return name_at(h, i)->db;
+    return was_db;
+}
+
+static int set_name(struct hold *h, int64_t db, int64_t was_db, struct err *err)
+{
+    for (size_t i = 0; i < n_names(h); i++)
+        if (name_at(h, i)->db == db) {
+            name_at(h, i)->was = was_db;
+            return 0;
+        }
+    struct hold_name one = {db, was_db};
+    return buf_add(&h->names, &one, sizeof(one), err);
+}
+
+int hold_swapped(struct hold *h, int64_t a, int64_t b, struct err *err)
+{
+    if (h->n == 0 || a == b) return 0;
+    int64_t a_was = was(h, a), b_was = was(h, b);
+    h->swapped = true;
+    return set_name(h, a, b_was, err) < 0 ? -1 : set_name(h, b, a_was, err);
+}
+
+int hold_mark(struct hold *h, struct err *err)
+{
+    if (KH_LIKELY(!h->swapped)) return 0;
+    h->swapped = false;
+    buf_clear(&h->names_before);
+    return buf_add(&h->names_before, h->names.p, h->names.n, err);
+}
+
+void hold_back(struct hold *h)
+{
+    struct buf dropped = h->names;
+    if (!h->swapped) return;
+    h->swapped = false;
+    h->names = h->names_before;
+    h->names_before = dropped;
+}
+
+/* --- noting --- */
+
+static int add_note(struct hold *h, int64_t db, struct span key, int64_t ripe_ms, struct err *err)
+{
+    struct store *s = &h->notes[h->to];
+    uint64_t before = store_size(s);
+    struct note n = {.ripe_ms = ripe_ms, .db = was(h, db), .key_n = key.n};
+    if (store_add(s, &n, sizeof(n), err) < 0 || store_add(s, key.p, key.n, err) < 0) {
+        store_cut(s, before);
+        return err_wrap(err, "expiries that are held back");
+    }
     h->n++;
-    if (store_add(&h->notes, &n, sizeof(n), err) < 0) return -1;
-    return store_add(&h->notes, key.p, key.n, err);
+    return 0;
+}
+
+static int64_t encode(const struct hold *h, int64_t at_ms)
+{
+    return h->exact ? at_ms + HOLD_SHIFT_MS : HOLD_FAR_MS + (at_ms - h->base_ms) * HOLD_SPREAD;
+}
+
+static void begin_holding(struct hold *h, int64_t now_ms)
+{
+    h->base_ms = now_ms;
+    h->min_ms = INT64_MAX;
+    h->max_ms = 0;
 }
 
 int hold_deadline(struct hold *h, int64_t db, struct span key, int64_t at_ms, int64_t now_ms,
                   int64_t margin_ms, int64_t *ret_ms, struct err *err)
 {
     *ret_ms = at_ms;
-    if (!h->on || at_ms - now_ms > margin_ms) return 0;
-    /* Longer keys than can be asked for in one go are not worth it: they keep their deadline. */
-    if (key.n > KEY_MAX || at_ms < -HOLD_SHIFT_MS) return 0;
-    *ret_ms = (at_ms > 0 ? at_ms : 1) + HOLD_SHIFT_MS;
-    return add_note(h, db, key, at_ms > 0 ? at_ms : 1, err);
+    if (margin_ms > HOLD_MARGIN_MS) margin_ms = HOLD_MARGIN_MS;
+    if (!h->on || at_ms > now_ms + margin_ms || key.n > HOLD_KEY_MAX) return 0;
+    if (h->n == 0) begin_holding(h, now_ms);
+    /* What is over is over, however long; and our own clock may have been set back. */
+    if (at_ms < h->base_ms - LONG_PAST_MS) at_ms = h->base_ms - LONG_PAST_MS;
+    if (at_ms < 1) at_ms = 1;
+    if (add_note(h, db, key, at_ms, err) < 0) return -1;
+    if (at_ms < h->min_ms) h->min_ms = at_ms;
+    if (at_ms > h->max_ms) h->max_ms = at_ms;
+    *ret_ms = encode(h, at_ms);
+    return 0;
 }
 
 int hold_moved(struct hold *h, int64_t db, struct span key, struct err *err)
 {
-    if (h->n == 0 || key.n > KEY_MAX) return 0;
-    return add_note(h, db, key, UNKNOWN_MS, err);
-}
-
-int hold_swapped(struct hold *h, int64_t a, int64_t b, struct err *err)
-{
-    struct hold_swap s = {a, b};
-    return h->n == 0 ? 0 : buf_add(&h->swaps, &s, sizeof(s), err);
+    if (h->n == 0 || key.n > HOLD_KEY_MAX) return 0;
+    return add_note(h, db, key, h->max_ms, err);
 }
 
 /* --- settling --- */
 
 struct asked {
-    struct note note;
-    size_t key_at; /* in h->keys */
+    int64_t db;
+    size_t key_at, key_n; /* in h->keys */
+    size_t reply;
 };
 
-static int64_t db_now(const struct hold *h, const struct note *n)
+/* What the target tells of a key (deadline, or time left), and whether that stands for another. */
+static bool decode(const struct hold *h, int64_t told, int64_t now_ms, int64_t *ret_ms)
 {
-    int64_t db = n->db;
-    const struct hold_swap *s = (const struct hold_swap *)(const void *)h->swaps.p;
-    for (uint64_t i = n->swaps; i < h->swaps.n / sizeof(*s); i++)
-        db = db == s[i].a ? s[i].b : db == s[i].b ? s[i].a : db;
-    return db;
+    if (h->exact) {
+        if (told < HOLD_SHIFT_MS) return false;
+        *ret_ms = told - HOLD_SHIFT_MS;
+        return *ret_ms >= h->min_ms && *ret_ms <= h->max_ms;
+    }
+    if (told < HOLD_FAR_MS / 2 || told > HOLD_FAR_MS * 2) return false;
+    int64_t spread = told + now_ms - HOLD_FAR_MS + HOLD_SPREAD / 2;
+    int64_t at = h->base_ms + spread / HOLD_SPREAD - (spread % HOLD_SPREAD < 0);
+    if (at < h->min_ms - SLACK_MS || at > h->max_ms + SLACK_MS) return false;
+    *ret_ms = at < h->min_ms ? h->min_ms : at > h->max_ms ? h->max_ms : at;
+    return true;
 }
 
-static int read_note(struct hold *h, struct asked *a, struct err *err)
+/* The oldest note, without its key; false: none. */
+static bool peek(const struct hold *h, struct note *ret)
 {
-    if (store_read(&h->notes, h->read_at, &a->note, sizeof(a->note), err) < 0) return -1;
-    a->key_at = h->keys.n;
-    return 0;
+    struct err ignored;
+    const struct store *s = &h->notes[!h->to];
+    uint64_t at = h->read_at;
+    if (at >= store_size(s)) {
+        s = &h->notes[h->to];
+        at = 0;
+    }
+    return store_read(s, at, ret, sizeof(*ret), &ignored) == (ssize_t)sizeof(*ret);
 }
 
-/* The next notes, all of one database. Returns how many. */
-static int take_notes(struct hold *h, struct asked *a, int64_t *ret_db, struct err *err)
+bool hold_is_ripe(const struct hold *h, int64_t before_ms)
 {
+    struct note n;
+    if (h->n == 0) return false;
+    return before_ms == HOLD_ALL || !peek(h, &n) || n.ripe_ms < before_ms;
+}
+
+/* The store that is read; when all of it was, what has been written takes its place. */
+static struct store *to_read(struct hold *h)
+{
+    struct store *s = &h->notes[!h->to];
+    if (h->read_at < store_size(s)) return s;
+    store_clear(s);
+    h->read_at = 0;
+    h->to = !h->to;
+    return &h->notes[!h->to];
+}
+
+static int read_whole(const struct store *s, uint64_t at, void *p, size_t n, struct err *err)
+{
+    ssize_t got = store_read(s, at, p, n, err);
+    if (got < 0) return -1;
+    return (size_t)got == n ? 0 : err_set(err, ERR_INTERNAL, "a held expiry does not read back");
+}
+
+/* The next ripe notes, all out of one store. Returns how many; *ret_at: behind them. */
+static int take_notes(struct hold *h, struct asked *a, int64_t before_ms, uint64_t *ret_at,
+                      struct err *err)
+{
+    const struct store *s = to_read(h);
+    uint64_t at = h->read_at;
     int n = 0;
     buf_clear(&h->keys);
-    while (n < SETTLE_KEYS && h->read_at < store_size(&h->notes) && h->keys.n < KEY_MAX) {
-        struct asked *one = &a[n];
-        if (read_note(h, one, err) < 0) return -1;
-        int64_t db = db_now(h, &one->note);
-        if (n == 0) *ret_db = db;
-        if (db != *ret_db) break;
-        if (buf_reserve(&h->keys, one->note.key_n, err) < 0) return -1;
-        if (one->note.key_n && store_read(&h->notes, h->read_at + sizeof(one->note),
-                                          h->keys.p + h->keys.n, one->note.key_n, err) < 0)
+    for (; n < SETTLE_KEYS && at < store_size(s); n++) {
+        struct note note;
+        if (read_whole(s, at, &note, sizeof(note), err) < 0) return -1;
+        if (before_ms != HOLD_ALL && note.ripe_ms >= before_ms) break;
+        if (n && h->keys.n + note.key_n > SETTLE_BYTES) break;
+        size_t key_n = (size_t)note.key_n;
+        if (buf_reserve(&h->keys, key_n + 1, err) < 0 ||
+            read_whole(s, at + sizeof(note), h->keys.p + h->keys.n, key_n, err) < 0)
             return -1;
-        h->keys.n += one->note.key_n;
-        h->read_at += sizeof(one->note) + one->note.key_n;
-        h->n--;
-        n++;
+        a[n] = (struct asked){.db = now_called(h, note.db), .key_at = h->keys.n, .key_n = key_n};
+        h->keys.n += key_n;
+        at += sizeof(note) + key_n;
     }
+    *ret_at = at;
     return n;
 }
 
 static struct span key_of(const struct hold *h, const struct asked *a)
 {
-    return span_of(h->keys.p + a->key_at, a->note.key_n);
+    return span_of(h->keys.p + a->key_at, a->key_n);
 }
 
-/* What deadline have they now? Passing faults are waited out. */
-static int ask(struct hold *h, struct lane *l, const struct asked *a, int n, int64_t *ret,
-               struct err *err)
+/* Questions of several databases in one go. They change nothing, so should a SELECT among them fail
+ * in passing, all are asked again. */
+static int put_questions(struct hold *h, struct asked *a, int n, uint64_t *ret_replies,
+                         struct err *err)
 {
+    int64_t db = -1;
+    *ret_replies = 0;
     buf_clear(&h->ask);
     for (int i = 0; i < n; i++) {
+        if (a[i].db != db) {
+            char num[NUM_INT64_CHARS];
+            db = a[i].db;
+            struct span argv[] = {span_str("SELECT"), span_of(num, num_put_i64(num, db))};
+            if (resp_put_cmd(&h->ask, 2, argv, err) < 0) return -1;
+            ++*ret_replies;
+        }
         struct span argv[] = {span_str(h->exact ? "PEXPIRETIME" : "PTTL"), key_of(h, &a[i])};
         if (resp_put_cmd(&h->ask, 2, argv, err) < 0) return -1;
+        a[i].reply = (size_t)(*ret_replies)++;
     }
+    return 0;
+}
+
+static int ask(struct hold *h, struct lane *l, uint64_t replies, int64_t db, int64_t *ret,
+               struct err *err)
+{
     struct lane_part part = {.mem = buf_span(&h->ask)};
     for (;;) {
         struct lane_error first;
         size_t at = 0;
+        l->db = -1;
         l->outcome.integers = ret;
-        int rc = lane_call_begin(l, &part, 1, (uint64_t)n, err);
+        int rc = lane_call_begin(l, &part, 1, replies, err);
         if (rc == 0) rc = lane_call_wait(l, err);
         l->outcome.integers = NULL;
-        const char *line = rc < 0 ? NULL : lane_outcome_next(&l->outcome, &at, &first);
-        if (!line) return rc;
+        if (rc < 0) return -1;
+        const char *line = lane_outcome_next(&l->outcome, &at, &first);
+        if (!line) break;
         if (refusal_classify(line) != REFUSAL_TRANSIENT)
             return err_set(err, ERR_TARGET, "target: %s was refused: %s",
                            h->exact ? "PEXPIRETIME" : "PTTL", line);
         if (lane_pause(l, line, err) < 0) return -1;
     }
+    lane_recovered(l);
+    l->db = db;
+    return 0;
 }
 
-/* Its real deadline, when it still has the shifted one; else UNKNOWN_MS. */
-static int64_t real_deadline(const struct hold *h, const struct note *n, int64_t told)
+static int put_deadlines(struct hold *h, const struct asked *a, int n, const int64_t *told,
+                         struct err *err)
 {
-    if (h->exact && n->at_ms != UNKNOWN_MS)
-        return told == n->at_ms + HOLD_SHIFT_MS ? n->at_ms : UNKNOWN_MS;
-    if (told < HOLD_SHIFT_MS / 2) return UNKNOWN_MS;
-    if (n->at_ms != UNKNOWN_MS) return n->at_ms;
-    return h->exact ? told - HOLD_SHIFT_MS : clock_wall_ms() + told - HOLD_SHIFT_MS;
-}
-
-static int settle_some(struct hold *h, struct lane *l, uint64_t *ret_n, struct err *err)
-{
-    struct asked a[SETTLE_KEYS];
-    int64_t told[SETTLE_KEYS] = {0}, db = 0;
-    int n = take_notes(h, a, &db, err);
-    if (n <= 0) return n;
-    if (lane_select(l, db, err) < 0 || ask(h, l, a, n, told, err) < 0) return -1;
-    if (batch_begin(&h->batch, db, err) < 0) return -1;
+    int64_t at, now_ms = clock_wall_ms();
     for (int i = 0; i < n; i++) {
-        int64_t at = real_deadline(h, &a[i].note, told[i]);
-        if (at == UNKNOWN_MS) continue;
+        if (!decode(h, told[a[i].reply], now_ms, &at)) continue;
         char ms[NUM_INT64_CHARS];
         struct span argv[] = {span_str("PEXPIREAT"), key_of(h, &a[i]),
                               span_of(ms, num_put_i64(ms, at))};
-        if (batch_args(&h->batch, 3, argv, err) < 0) return -1;
+        if (batch_select(&h->batch, a[i].db, err) < 0 || batch_args(&h->batch, 3, argv, err) < 0)
+            return -1;
     }
-    *ret_n += (uint64_t)n;
-    if (h->batch.n == 0) return 0;
-    if (batch_send(&h->batch, l, err) < 0) return -1;
-    return batch_finish(&h->batch, l, err);
+    return 0;
 }
 
-int hold_settle(struct hold *h, struct lane *l, uint64_t max_keys, struct err *err)
+/* Returns how many notes were gone through. */
+static int settle_some(struct hold *h, struct lane *l, int64_t before_ms, struct err *err)
 {
-    uint64_t n = 0;
-    while (h->n && (max_keys == 0 || n < max_keys))
-        if (settle_some(h, l, &n, err) < 0) return -1;
-    if (h->n) return 0;
-    store_clear(&h->notes);
-    buf_clear(&h->swaps);
+    struct asked a[SETTLE_KEYS];
+    int64_t told[2 * SETTLE_KEYS];
+    uint64_t replies, at;
+    int n = take_notes(h, a, before_ms, &at, err);
+    if (n <= 0) return n;
+    if (put_questions(h, a, n, &replies, err) < 0 ||
+        ask(h, l, replies, a[n - 1].db, told, err) < 0 || batch_begin(&h->batch, l->db, err) < 0 ||
+        put_deadlines(h, a, n, told, err) < 0)
+        return -1;
+    if (h->batch.n && (batch_send(&h->batch, l, err) < 0 || batch_finish(&h->batch, l, err) < 0))
+        return -1;
+    h->read_at = at;
+    h->n -= (uint64_t)n;
+    return n;
+}
+
+static void forget(struct hold *h)
+{
+    for (int i = 0; i < 2; i++)
+        store_clear(&h->notes[i]);
+    buf_clear(&h->names);
+    buf_clear(&h->names_before);
+    h->swapped = false;
     h->read_at = 0;
+}
+
+int hold_settle_ripe(struct hold *h, struct lane *l, uint64_t max_keys, int64_t before_ms,
+                     struct err *err)
+{
+    uint64_t done = 0;
+    while (h->n && (max_keys == 0 || done < max_keys)) {
+        int n = settle_some(h, l, before_ms, err);
+        if (n < 0) return -1;
+        if (n == 0) break; /* the rest is not ripe */
+        done += (uint64_t)n;
+    }
+    buf_trim(&h->keys, SETTLE_BYTES);
+    buf_trim(&h->ask, 4 * SETTLE_BYTES);
+    if (h->n == 0) forget(h);
     return 0;
 }

@@ -3,29 +3,49 @@
 // renewed it still waits here.
 //
 // A replica never expires keys by itself; a target does. So a deadline that may pass before the
-// changes behind it have been applied is written HOLD_SHIFT_MS later than it is, and the key is
-// noted. Once the stream has caught up the notes are gone through: a key that still has exactly the
-// shifted deadline gets its real one (and dies at once when that has passed, as on the source); one
+// changes behind it have been applied is written as another, far ahead, that stands for it, and the
+// key is noted. Once the stream has caught up the notes are gone through: a key whose deadline
+// stands for another gets that one (and dies at once when it has passed, as on the source); one
 // that the stream has changed meanwhile, in whatever way, is left alone.
 //
 //    hold_deadline() ─▶ noted ─▶ caught up ─▶ hold_settle() ─▶ exact
 //
-// Notes lie in a store: memory first, then disk. One owner thread.
+// What a deadline stands for is told by itself, never by the note, for a key may have been given
+// several, or another key's (RENAME). A target that knows PEXPIRETIME tells it to the millisecond:
+// it is the real one + HOLD_SHIFT_MS. One before 7.0 tells only the time left (PTTL), by a clock
+// that may not be ours and a network later: there each millisecond is spread over so many that an
+// hour of difference rounds away.
+//
+// Notes lie in two stores (memory first, then disk), one written while the other is read, so they
+// take room for what is held now and not for all that ever was. One owner thread.
 #ifndef KEYHAUL_ENGINE_HOLD_H
 #define KEYHAUL_ENGINE_HOLD_H
 
 #include "engine/batch.h"
 
-/* No real deadline lies this far ahead: about 4,459 years. */
+/* About 4,459 years. Users do write deadlines that lie so far ahead (the year 9999): what is taken
+ * for a held one must also stand for a time at which one was held. */
 #define HOLD_SHIFT_MS ((int64_t)1 << 47)
+/* Before 7.0: FAR + (deadline - time of the first note) * SPREAD. */
+#define HOLD_FAR_MS    ((int64_t)1 << 60)
+#define HOLD_SPREAD    ((int64_t)1 << 23)
+#define HOLD_MARGIN_MS ((int64_t)1 << 35) /* never held are those a year or more ahead */
+#define HOLD_KEY_MAX   (8u << 20)         /* longer keys keep their deadlines */
+#define HOLD_ALL       INT64_MAX
 
 struct hold {
     bool on;    /* false: no stream follows, deadlines are written as they are */
     bool exact; /* the target knows PEXPIRETIME (7.0+) */
-    struct store notes;
-    uint64_t read_at; /* notes before this have been settled */
-    uint64_t n;       /* notes left */
-    struct buf swaps; /* struct hold_swap: SWAPDBs since the first note */
+    struct store notes[2];
+    unsigned to;            /* written to; the other is read */
+    uint64_t read_at;       /* notes before this have been settled */
+    uint64_t n;             /* notes left */
+    int64_t base_ms;        /* time of the first note */
+    int64_t min_ms, max_ms; /* real deadlines held since then lie between */
+    /* Databases that SWAPDB gave the content of another: struct hold_name. Notes name a database
+     * as it was called at the first note. */
+    struct buf names, names_before; /* now; before the unfinished transaction */
+    bool swapped;                   /* they differ */
     struct buf keys, ask;
     struct batch batch;
 };
@@ -33,8 +53,8 @@ struct hold {
 void hold_init(struct hold *h, bool on, bool exact, const char *store_dir, uint64_t max_bytes);
 void hold_release(struct hold *h);
 
-/* The deadline (unix ms) to write for this key of target database `db`: `at_ms`, or a later one
- * when it would pass within margin_ms from now; then the key is noted. */
+/* The deadline (unix ms) to write for this key of target database `db`: `at_ms`, or one that stands
+ * for it when it would pass within margin_ms from now; then the key is noted. */
 KH_MUST int hold_deadline(struct hold *h, int64_t db, struct span key, int64_t at_ms,
                           int64_t now_ms, int64_t margin_ms, int64_t *ret_ms, struct err *err);
 
@@ -43,7 +63,21 @@ KH_MUST int hold_deadline(struct hold *h, int64_t db, struct span key, int64_t a
 KH_MUST int hold_moved(struct hold *h, int64_t db, struct span key, struct err *err);
 KH_MUST int hold_swapped(struct hold *h, int64_t a, int64_t b, struct err *err);
 
-/* Settle some (up to about max_keys; 0: all). The lane must be idle; it is so again afterwards. */
-KH_MUST int hold_settle(struct hold *h, struct lane *l, uint64_t max_keys, struct err *err);
+/* As batch_mark() and batch_back(): a transaction that is dropped swapped no databases. */
+KH_MUST int hold_mark(struct hold *h, struct err *err);
+void hold_back(struct hold *h);
+
+/* Is the oldest note about a deadline before `before_ms`? (HOLD_ALL: is there a note?) */
+bool hold_is_ripe(const struct hold *h, int64_t before_ms);
+/* Settle the oldest notes, as long as they are ripe (up to about max_keys; 0: all). The lane must
+ * be idle, and all that was noted applied; the lane is idle again afterwards. */
+KH_MUST int hold_settle_ripe(struct hold *h, struct lane *l, uint64_t max_keys, int64_t before_ms,
+                             struct err *err);
+/* All of them, ripe or not. */
+KH_MUST static inline int hold_settle(struct hold *h, struct lane *l, uint64_t max_keys,
+                                      struct err *err)
+{
+    return hold_settle_ripe(h, l, max_keys, HOLD_ALL, err);
+}
 
 #endif

@@ -417,7 +417,17 @@ static void note_decoded(struct load *ld)
                 ld->pl->before_file + reader_pos(&ld->pl->r));
 }
 
-int load_run(struct load *ld, struct err *err)
+/* Ended early: a batch that is on its way is still answered, so that the lane is idle. */
+static void end_early(struct load *ld)
+{
+    struct err ignored;
+    struct lane *lane = &ld->pl->lane;
+    for (int i = 0; i < 2; i++)
+        if (ld->batch[i].in_flight && lane->calling && batch_finish(&ld->batch[i], lane, &ignored))
+            return;
+}
+
+static int load_records(struct load *ld, struct err *err)
 {
     struct pipeline *pl = ld->pl;
     struct rdb_rec rec;
@@ -434,6 +444,13 @@ int load_run(struct load *ld, struct err *err)
     note_decoded(ld);
     losses_tell(&ld->losses, ld->target_name);
     return lane_drain(&pl->lane, err);
+}
+
+int load_run(struct load *ld, struct err *err)
+{
+    int rc = load_records(ld, err);
+    if (rc < 0) end_early(ld);
+    return rc;
 }
 
 /* --- shared with load_big.c and load_stream.c --- */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The replay: the loop over the stream, the batches, what counts as caught up.
-#include "engine/replay.h"
+#include "engine/replay_rules.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -14,7 +14,9 @@
 #define PROBE_FAST_MS 100
 #define PROBE_SLOW_MS 1000
 #define SMALL_ARG_MAX (64u << 10)
-#define SETTLE_KEYS   4096 /* deadlines set at once, between two batches */
+#define SETTLE_KEYS   4096  /* deadlines set at once, between two batches */
+#define LEVEL_MS      1000  /* commands that came so lately are as good as caught up with */
+#define RIPE_MS       60000 /* the clock that receives may be so far ahead of the source's */
 
 static struct batch *other(struct replay *rp)
 {
@@ -100,14 +102,23 @@ static bool answered(const struct lane *l)
     return l->outcome.seen >= l->outcome.due;
 }
 
+/* Which held deadlines can matter no more while the stream never runs dry: all, when it is level;
+ * when it is not, those that a change could have renewed only before what has been applied. */
+static int64_t ripe_before(const struct replay *rp)
+{
+    if (rp->file) return INT64_MIN;
+    if (rp->level && clock_wall_ms() - rp->now_ms < LEVEL_MS) return HOLD_ALL;
+    return rp->now_ms - RIPE_MS;
+}
+
 /* Give some of the keys whose deadline is held their own. Nothing is in flight and nothing built,
  * for a note is of use only once its command has been applied; the lane is left as it was. */
-static int settle_held(struct replay *rp, uint64_t max_keys, struct err *err)
+static int settle_held(struct replay *rp, uint64_t max_keys, int64_t before_ms, struct err *err)
 {
     struct lane *l = &rp->pl->lane;
     int64_t db = l->db;
     if (rp->pl->hold.n == 0) return 0;
-    if (hold_settle(&rp->pl->hold, l, max_keys, err) < 0) return -1;
+    if (hold_settle_ripe(&rp->pl->hold, l, max_keys, before_ms, err) < 0) return -1;
     return db >= 0 ? lane_select(l, db, err) : 0;
 }
 
@@ -122,7 +133,7 @@ static int on_dry(void *ctx, struct err *err)
     if (send_built(rp, err) < 0) return -1;
     note_applied(rp);
     if (rp->level && nothing_waits(rp)) {
-        if (settle_held(rp, SETTLE_KEYS, err) < 0) return -1;
+        if (settle_held(rp, SETTLE_KEYS, HOLD_ALL, err) < 0) return -1;
         note_caught_up(rp);
     }
     if (rp->caught_up && rp->pl->cfg->until == TASK_UNTIL_CAUGHT_UP && nothing_waits(rp))
@@ -134,10 +145,11 @@ static int flush_if_full(struct replay *rp, struct err *err)
 {
     if (rp->in_tx || !batch_full(replay_batch(rp))) return 0;
     if (finish_flying(rp, err) < 0 || send_built(rp, err) < 0) return -1;
-    if (!rp->level || rp->pl->hold.n < SETTLE_KEYS) return 0;
+    int64_t before_ms = ripe_before(rp);
+    if (rp->pl->hold.n < SETTLE_KEYS || !hold_is_ripe(&rp->pl->hold, before_ms)) return 0;
     /* A stream that never runs dry. All notes must be of commands that have been applied. */
     if (finish_flying(rp, err) < 0) return -1;
-    return settle_held(rp, SETTLE_KEYS, err);
+    return settle_held(rp, SETTLE_KEYS, before_ms, err);
 }
 
 static int flush_batches(struct replay *rp, struct err *err)
@@ -148,7 +160,7 @@ static int flush_batches(struct replay *rp, struct err *err)
 
 static int flush_all(struct replay *rp, struct err *err)
 {
-    return flush_batches(rp, err) < 0 ? -1 : settle_held(rp, 0, err);
+    return flush_batches(rp, err) < 0 ? -1 : settle_held(rp, 0, HOLD_ALL, err);
 }
 
 /* --- databases of the target --- */
@@ -181,12 +193,30 @@ int replay_has_db(struct replay *rp, int64_t db, struct err *err)
 
 /* --- commands larger than memory should hold --- */
 
+#define GIANT_ARGS 16
+#define FAR_NUMBER "140737488355328" /* 2^47: thousands of years, as seconds or as milliseconds */
+
 struct giant {
-    struct span args[16]; /* the small ones, copied into text */
+    struct span args[GIANT_ARGS]; /* the small ones, copied into text */
     struct buf text;
     uint64_t argc;
+    const struct cmd_info *info;
     bool pass, has_key;
 };
+
+static int giant_put(struct replay *rp, const struct giant *g, const void *p, size_t n,
+                     struct err *err)
+{
+    return g->pass ? batch_part(replay_batch(rp), p, n, err) : 0;
+}
+
+static int giant_head(struct replay *rp, const struct giant *g, char type, uint64_t n,
+                      struct err *err)
+{
+    char head[32];
+    int head_n = snprintf(head, sizeof(head), "%c%llu\r\n", type, (unsigned long long)n);
+    return giant_put(rp, g, head, (size_t)head_n, err);
+}
 
 static int giant_bytes(struct replay *rp, const struct giant *g, uint64_t n, struct err *err)
 {
@@ -196,11 +226,43 @@ static int giant_bytes(struct replay *rp, const struct giant *g, uint64_t n, str
         if (r->p == r->end && reader_need(r, 1, err) < 0) return -1;
         uint64_t step = (uint64_t)(r->end - r->p);
         if (step > n) step = n;
-        if (g->pass && batch_part(replay_batch(rp), r->p, (size_t)step, err) < 0) return -1;
+        if (giant_put(rp, g, r->p, (size_t)step, err) < 0) return -1;
         r->p += step;
         n -= step;
     }
     return 0;
+}
+
+/* Is argument i a time to live or deadline that a PEXPIREAT behind the command can set as well? */
+static bool giant_time(const struct giant *g, uint64_t i)
+{
+    int64_t v;
+    if (!g->info || !g->has_key || i < 2 || !num_get_i64(g->args[i], &v) || v <= 0) return false;
+    if (v > (int64_t)1 << 52) return false; /* the deadline in ms must not overflow */
+    const struct span *before = &g->args[i - 1];
+    switch (g->info->rule) {
+    case CMD_RULE_SETEX:
+    case CMD_RULE_RESTORE: return i == 2;
+    case CMD_RULE_SET:
+        return i > 3 && (span_is(*before, "EX") || span_is(*before, "PX") ||
+                         span_is(*before, "EXAT") || span_is(*before, "PXAT"));
+    default: return false;
+    }
+}
+
+/* Kept, in case that it tells a time; a time goes out as one far ahead. */
+static int giant_small(struct replay *rp, struct giant *g, uint64_t i, size_t n, struct err *err)
+{
+    struct reader *r = &rp->pl->r;
+    if (reader_need(r, n, err) < 0) return -1;
+    /* text never moves: its room was taken at the start */
+    g->args[i] = span_of(g->text.p + g->text.n, n);
+    if (buf_add(&g->text, r->p, n, err) < 0) return -1;
+    r->p += n;
+    g->has_key |= i == 1;
+    struct span out = giant_time(g, i) ? span_str(FAR_NUMBER) : g->args[i];
+    if (giant_head(rp, g, '$', out.n, err) < 0) return -1;
+    return giant_put(rp, g, out.p, out.n, err);
 }
 
 static int giant_arg(struct replay *rp, struct giant *g, uint64_t i, struct err *err)
@@ -209,43 +271,41 @@ static int giant_arg(struct replay *rp, struct giant *g, uint64_t i, struct err 
     uint64_t n;
     reader_release(r);
     if (resp_head_next(r, '$', RESP_BULK_MAX, &n, err) < 0) return -1;
-    char head[32];
-    int head_n = snprintf(head, sizeof(head), "$%llu\r\n", (unsigned long long)n);
-    if (g->pass && batch_part(replay_batch(rp), head, (size_t)head_n, err) < 0) return -1;
-    if (i < 16 && n <= SMALL_ARG_MAX) {
-        if (reader_need(r, (size_t)n, err) < 0) return -1;
-        /* text never moves: its room was taken at the start */
-        g->args[i] = span_of(g->text.p + g->text.n, (size_t)n);
-        if (buf_add(&g->text, r->p, (size_t)n, err) < 0) return -1;
-        g->has_key |= i == 1;
+    if (i < GIANT_ARGS && n <= SMALL_ARG_MAX) {
+        if (giant_small(rp, g, i, (size_t)n, err) < 0) return -1;
+    } else if (giant_head(rp, g, '$', n, err) < 0 || giant_bytes(rp, g, n, err) < 0) {
+        return -1;
     }
-    if (giant_bytes(rp, g, n, err) < 0 || reader_need(r, 2, err) < 0) return -1;
+    if (reader_need(r, 2, err) < 0) return -1;
     if (r->p[0] != '\r' || r->p[1] != '\n')
         return err_set(err, ERR_PROTO, "stream: no line end after an argument");
     return giant_bytes(rp, g, 2, err);
 }
 
-static int giant_pass(struct replay *rp, struct giant *g, const struct cmd_info *info,
-                      struct err *err)
+/* The deadline, made absolute and maybe held, in the same transaction. */
+static int giant_deadline(struct replay *rp, const struct giant *g, struct err *err)
+{
+    if (!g->has_key) return 0; /* too long to be kept: its relative time stays as it is */
+    size_t argc = g->argc < GIANT_ARGS ? (size_t)g->argc : GIANT_ARGS;
+    int64_t at = replay_deadline(rp, g->info, argc, g->args);
+    if (at < 0) return 0;
+    if (replay_hold(rp, g->args[1], &at, err) < 0) return -1;
+    char ms[NUM_INT64_CHARS];
+    struct span argv[] = {span_str("PEXPIREAT"), g->args[1], span_of(ms, num_put_i64(ms, at))};
+    return batch_args(replay_batch(rp), 3, argv, err);
+}
+
+static int giant_pass(struct replay *rp, struct giant *g, struct err *err)
 {
     struct reader *r = &rp->pl->r;
     if (resp_head_next(r, '*', INT32_MAX, &g->argc, err) < 0) return -1;
-    char head[32];
-    int n = snprintf(head, sizeof(head), "*%llu\r\n", (unsigned long long)g->argc);
-    if (g->pass && batch_part(replay_batch(rp), head, (size_t)n, err) < 0) return -1;
+    if (giant_head(rp, g, '*', g->argc, err) < 0) return -1;
     for (uint64_t i = 0; i < g->argc; i++)
         if (giant_arg(rp, g, i, err) < 0) return -1;
     reader_release(r);
     if (!g->pass) return 0;
     batch_count(replay_batch(rp));
-    if (!g->has_key) return 0; /* too long to be kept: its relative time stays as it is */
-    /* Passed on as it came; a relative deadline in it is put right in the same transaction. */
-    int64_t at = replay_deadline(rp, info, g->argc < 16 ? (size_t)g->argc : 16, g->args);
-    if (at < 0) return 0;
-    char ms[24];
-    snprintf(ms, sizeof(ms), "%lld", (long long)at);
-    struct span argv[] = {span_str("PEXPIREAT"), g->args[1], span_str(ms)};
-    return batch_args(replay_batch(rp), 3, argv, err);
+    return giant_deadline(rp, g, err);
 }
 
 static int replay_giant(struct replay *rp, const struct resp_cmd *cmd, struct err *err)
@@ -253,14 +313,13 @@ static int replay_giant(struct replay *rp, const struct resp_cmd *cmd, struct er
     if (cmd->argc == 0)
         return err_set(err, ERR_PROTO, "stream: a command whose name is longer than %u bytes",
                        REPLAY_HELD_MAX);
-    const struct cmd_info *info = cmd_find(cmd->argv[0]);
-    struct giant g = {0};
-    buf_init(&g.text, 17 * SMALL_ARG_MAX);
+    struct giant g = {.info = cmd_find(cmd->argv[0])};
+    buf_init(&g.text, (GIANT_ARGS + 1) * SMALL_ARG_MAX);
     rp->mid_command = true;
     int rc = replay_selected(rp, err);
     g.pass = rc == 1;
-    if (rc >= 0) rc = buf_reserve(&g.text, 16 * SMALL_ARG_MAX, err);
-    if (rc >= 0) rc = giant_pass(rp, &g, info, err);
+    if (rc >= 0) rc = buf_reserve(&g.text, GIANT_ARGS * SMALL_ARG_MAX, err);
+    if (rc >= 0) rc = giant_pass(rp, &g, err);
     buf_release(&g.text);
     rp->mid_command = false;
     return rc;
@@ -295,6 +354,7 @@ static int next_command(struct replay *rp, struct err *err)
     rp->offset = pipeline_offset(pl);
     if (!rp->in_tx) {
         batch_mark(replay_batch(rp));
+        if (hold_mark(&pl->hold, err) < 0) return -1;
         rp->whole_offset = rp->offset;
     }
     pl->ack_every_ms = 1000;
@@ -306,6 +366,7 @@ static int next_command(struct replay *rp, struct err *err)
 static void drop_unfinished(struct replay *rp)
 {
     batch_back(replay_batch(rp));
+    hold_back(&rp->pl->hold);
     rp->offset = rp->whole_offset;
     rp->in_tx = false;
 }

@@ -98,7 +98,7 @@ KH_MUST int replay_has_db(struct replay *rp, int64_t db, struct err *err);
 /* A command of a database: 1 passed on may go (the batch has its database selected), 0 not
  * selected. */
 KH_MUST int replay_selected(struct replay *rp, struct err *err);
-/* Absolute deadline of a relative expiry in the command, -1 none: for commands passed on raw. */
+/* Absolute deadline of an expiry in the command, -1 none: for commands passed on piece by piece. */
 int64_t replay_deadline(struct replay *rp, const struct cmd_info *info, size_t argc,
                         const struct span *argv);
 

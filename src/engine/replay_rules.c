@@ -7,6 +7,8 @@
 
 #include <stdio.h>
 
+#define SCRIPT_KEYS 1024 /* of one script, looked at; more are not given by any sane caller */
+
 void replay_filtered(struct replay *rp)
 {
     counter_add(&rp->pl->counters->commands_filtered, 1);
@@ -221,8 +223,22 @@ static int rule_function(struct replay *rp, const struct resp_cmd *cmd, struct e
     return batch_args(replay_batch(rp), cmd->argc, cmd->argv, err);
 }
 
+/* Sources before 7.0 may pass scripts on as they are: one may give a key's deadline to another. */
+static int note_script_keys(struct replay *rp, const struct resp_cmd *cmd, struct err *err)
+{
+    size_t at[SCRIPT_KEYS];
+    int64_t to = db_select_target(rp->select, rp->db);
+    const struct cmd_info *info = cmd_find(cmd->argv[0]);
+    if (rp->pl->hold.n == 0 || to < 0 || !info) return 0;
+    int n = cmd_keys(info, cmd->argc, cmd->argv, SCRIPT_KEYS, at);
+    for (int i = 0; i < n && i < SCRIPT_KEYS; i++)
+        if (hold_moved(&rp->pl->hold, to, cmd->argv[at[i]], err) < 0) return -1;
+    return 0;
+}
+
 static int rule_script(struct replay *rp, const struct resp_cmd *cmd, struct err *err)
 {
+    if (note_script_keys(rp, cmd, err) < 0) return -1;
     return span_is(cmd->argv[0], "SCRIPT") ? rule_anywhere(rp, cmd, err)
                                            : replay_pass_raw(rp, cmd, err);
 }

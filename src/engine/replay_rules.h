@@ -26,6 +26,8 @@ static inline struct span replay_put_i64(struct replay_num *t, int64_t v)
 /* Give a DUMP payload a footer that the target takes. */
 KH_MUST int replay_refoot(struct replay *rp, struct span *payload, struct err *err);
 
+/* Hold this key's deadline, when it is near: then *ms is what is to be written. */
+KH_MUST int replay_hold(struct replay *rp, struct span key, int64_t *ms, struct err *err);
 KH_MUST int replay_rule_expire(struct replay *rp, const struct resp_cmd *cmd, struct err *err);
 KH_MUST int replay_rule_expireat(struct replay *rp, const struct resp_cmd *cmd, struct err *err);
 KH_MUST int replay_rule_setex(struct replay *rp, const struct resp_cmd *cmd, struct err *err);

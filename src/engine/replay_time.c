@@ -21,6 +21,11 @@ static int hold(struct replay *rp, struct span key, int64_t *ms, struct err *err
     return hold_deadline(&rp->pl->hold, to, key, *ms, now, margin, ms, err);
 }
 
+int replay_hold(struct replay *rp, struct span key, int64_t *ms, struct err *err)
+{
+    return hold(rp, key, ms, err);
+}
+
 /* An AOF without annotations does not say when a command was written. */
 static void tell_guess(struct replay *rp)
 {
@@ -74,13 +79,14 @@ int64_t replay_deadline(struct replay *rp, const struct cmd_info *info, size_t a
     bool relative = false, absttl = false;
     if (!info) return -1;
     switch (info->rule) {
-    case CMD_RULE_SET: find_time(rp, argv, 3, argc, &relative, &ms); return relative ? ms : -1;
+    case CMD_RULE_SET: find_time(rp, argv, 3, argc, &relative, &ms); return ms;
     case CMD_RULE_SETEX:
         return argc == 4 && absolute(rp, argv[2], argv[0].n == 5 ? 1000 : 1, &ms) ? ms : -1;
     case CMD_RULE_RESTORE:
         for (size_t i = 4; i < argc; i++)
             absttl |= span_is(argv[i], "ABSTTL");
-        if (absttl || argc < 4 || span_is(argv[2], "0")) return -1;
+        if (argc < 4 || span_is(argv[2], "0")) return -1;
+        if (absttl) return num_get_i64(argv[2], &ms) ? ms : -1;
         return absolute(rp, argv[2], 1, &ms) ? ms : -1;
     default: return -1;
     }
@@ -187,8 +193,8 @@ int replay_rule_hsetex(struct replay *rp, const struct resp_cmd *cmd, struct err
     size_t from = 2, to = cmd->argc;
     uint64_t pairs;
     int64_t ms;
-    bool relative;
-    if (span_is(cmd->argv[0], "MSETEX")) {
+    bool relative, msetex = span_is(cmd->argv[0], "MSETEX");
+    if (msetex) {
         if (cmd->argc < 2 || !num_get_u64(cmd->argv[1], &pairs) || pairs > cmd->argc)
             return replay_pass_raw(rp, cmd, err);
         from = 2 + 2 * (size_t)pairs;
@@ -197,7 +203,13 @@ int replay_rule_hsetex(struct replay *rp, const struct resp_cmd *cmd, struct err
             if (span_is(cmd->argv[i], "FIELDS")) to = i;
     }
     size_t at = from < to ? find_time(rp, cmd->argv, from, to, &relative, &ms) : 0;
-    if (at == 0 || !relative || ms < 0) return replay_pass_raw(rp, cmd, err);
+    if (at == 0 || ms < 0) return replay_pass_raw(rp, cmd, err);
+    int64_t real = ms;
+    for (size_t i = 2; msetex && i < from; i += 2) {
+        ms = real; /* servers that know MSETEX tell deadlines exactly: all are written alike */
+        if (hold(rp, cmd->argv[i], &ms, err) < 0) return -1;
+    }
+    if (!relative && ms == real) return replay_pass_raw(rp, cmd, err);
     struct replay_num t;
     cmd->argv[at] = span_str("PXAT");
     cmd->argv[at + 1] = replay_put_i64(&t, ms);

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Held deadlines: while the target lags no key dies there before the change that renews it, however
 # the key travels meanwhile; afterwards every deadline is exact.
+import os
 import time
+
+import pytest
 
 from lib.compare import assert_equal
 from lib.resp import wait_for
+from lib.server import binary_version, find_servers
 
 FAR_MS = 100 * 365 * 86_400_000
 
@@ -99,3 +103,129 @@ def test_held_when_stopped(source, target, keyhaul):
     k.wait_metric(lambda m: m["keys_written"] > 0)
     assert k.terminate() == 0
     no_deadline_is_held(target)
+
+
+def test_held_after_a_stall(source, target, keyhaul):
+    """Caught up before, the target stands still for longer than the keys live: none may get its
+    deadline while the change that renewed it still waits, however many there are."""
+    n = 30_000
+    k = keyhaul(source, target)
+    k.wait_caught_up()
+    with source.connect() as c:
+        target.pause()
+        try:
+            c.call("SET", "first", "1")
+            time.sleep(0.3)
+            c.feed(("SET", "k:%d" % i, "v", "PX", 4000) for i in range(n))
+            c.feed(("PEXPIRE", "k:%d" % i, 900_000 + i) for i in range(n))
+            assert c.call("DBSIZE") == n + 1
+            time.sleep(4.5)
+        finally:
+            target.cont()
+    k.finish()
+    assert target.call("DBSIZE") == n + 1
+    assert_equal(source, target)
+    no_deadline_is_held(target)
+
+
+def test_held_in_long_commands(source, target, keyhaul):
+    """Values that pass through in pieces are held as well."""
+    value = os.urandom(5 << 20)
+    k = keyhaul(source, target)
+    k.wait_caught_up()
+    with source.connect() as c:
+        c.call("SET", "dumped", value)
+        payload = c.call("DUMP", "dumped")
+        target.pause()
+        try:
+            c.call("SET", "first", "1")
+            time.sleep(0.3)
+            c.call("SET", "px", value, "PX", 1500)
+            c.call("SET", "exat", value, "EXAT", int(time.time()) + 2)
+            c.call("PSETEX", "psetex", 1500, value)
+            c.call("RESTORE", "restored", 1500, payload)
+            c.call("SET", "gone", value, "PX", 1200)
+            c.call("SET", "long", value, "PX", 3_600_000)
+            for key in ("px", "exat", "psetex", "restored"):
+                c.call("EXPIRE", key, 900)
+            time.sleep(2.5)
+        finally:
+            target.cont()
+    k.finish()
+    assert target.call("EXISTS", "px", "exat", "psetex", "restored", "gone", "long") == 5
+    assert_equal(source, target)
+    no_deadline_is_held(target)
+
+
+def test_held_when_stopped_within_a_large_value(source, target, keyhaul, proxy):
+    """SIGTERM while a large value is on its way in pieces."""
+    with source.connect() as c:
+        c.feed(("SET", "k:%d" % i, "v" * 50, "EX", 500) for i in range(2000))
+        for i in range(100):
+            fields = [x for j in range(1000) for x in ("f%d:%d" % (i, j), os.urandom(200))]
+            c.call("HSET", "hash", *fields)
+        c.call("EXPIRE", "hash", 500)
+    p = proxy(source)
+    p.bytes_per_s = 8_000_000
+    k = keyhaul(source, target, source_uri=p.uri())
+    wait_for(lambda: target.call("HLEN", "hash") > 1000)
+    p.bytes_per_s = 300_000  # from here on it waits for the source within the hash
+    time.sleep(0.5)
+    assert k.terminate() == 0, k.said
+    assert target.call("HLEN", "hash") < 100_000
+    no_deadline_is_held(target)
+
+
+def test_held_when_the_source_is_lost(source, target, keyhaul, proxy):
+    p = proxy(target)
+    with source.connect() as c:
+        c.feed(("SET", "k:%d" % i, "v" * 50, "EX", 500) for i in range(2000))
+        k = keyhaul(source, target, target_uri=p.uri())
+        k.wait_caught_up()
+        p.bytes_per_s = 20_000
+        c.feed(("SET", "k:%d" % i, "w" * 50, "PX", 60_000 + i) for i in range(2000))
+        time.sleep(0.5)
+    source.kill()
+    p.bytes_per_s = 0
+    assert k.wait() == 1
+    no_deadline_is_held(target)
+
+
+OLDER = [n for n in find_servers() if binary_version(find_servers()[n])[1] < (7, 0, 0)]
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_held_on_targets_without_pexpiretime(servers, source, server, keyhaul, name):
+    """They tell only the time that is left: deadlines must be exact all the same."""
+    target = server("target", binary=servers[name])
+    with source.connect() as c:
+        c.feed(("SET", "k:%d" % i, "v", "PX", 100_000 + i) for i in range(3000))
+        c.feed(("SET", "far:%d" % i, "v", "PXAT", 253402300799000) for i in range(10))
+        k = keyhaul(source, target)
+        k.wait_caught_up()
+        target.pause()
+        try:
+            c.call("SET", "first", "1")
+            time.sleep(0.3)
+            for i in range(3000):
+                c.call("PEXPIRE", "k:%d" % i, 1500)
+            c.feed(("PEXPIRE", "k:%d" % i, 90_000 + i) for i in range(3000))
+            c.call("RENAME", "k:1", "renamed")
+            c.call("MOVE", "k:2", 3)
+            c.call("RENAME", "far:1", "far:renamed")
+            time.sleep(2)
+        finally:
+            target.cont()
+        k.finish()
+        assert target.call("DBSIZE") == c.call("DBSIZE")
+    # deadlines cannot be asked for: whole dumps of the two clocks, read one after the other
+    off = []
+    with source.connect() as s, target.connect() as t:
+        for key in s.call("KEYS", "*"):
+            if not key.startswith(b"far:"):
+                off.append(t.call("PTTL", key) - s.call("PTTL", key))
+            else:
+                assert t.call("PTTL", key) > FAR_MS
+    assert max(off) <= 20 and sorted(off)[len(off) // 2] in (0, 1), (min(off), max(off))
+    with target.connect() as t:
+        assert not [key for key in t.call("KEYS", "k:*") if t.call("PTTL", key) > FAR_MS]

@@ -78,6 +78,8 @@ void rig_open(struct rig *g, const struct fake_part *parts, size_t n_parts, enum
                                   .spool_dir = g->dir,
                                   .spool_max_bytes = 64 << 20,
                                   .ack = true,
+                                  .hold = g->hold,
+                                  .hold_exact = true,
                                   .offset = RIG_OFFSET};
     if (pipeline_init(&g->pl, &cfg, &g->err) < 0) fail_msg("%s", g->err.msg);
 }

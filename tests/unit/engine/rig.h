@@ -35,6 +35,7 @@ struct rig {
     const char *info; /* of the probe; NULL: no probe */
     uint64_t store_max_bytes;
     bool target_starves;
+    bool hold; /* near deadlines, until the end */
 
     struct counters counters;
     atomic_bool stop;

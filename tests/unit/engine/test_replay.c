@@ -414,6 +414,8 @@ static void check_giant(const char *text, const struct buf *cmd, size_t n, const
     buf_release(&word);
 }
 
+#define FAR "140737488355328" /* in place of the time that a PEXPIREAT behind it sets */
+
 static void long_commands(void **state)
 {
     (void)state;
@@ -421,11 +423,22 @@ static void long_commands(void **state)
         const char *before, *after, *text, *groups, *db;
     } cases[] = {
         {"SET k", NULL, "", "{\n0:SET k %\n}\n", NULL}, /* with its SELECT */
-        {"set k", "EX 10", "", "{\n0:set k % EX 10\n0:PEXPIREAT k 1700000010000\n}\n", NULL},
-        {"SET k", "NX PX 10", "", "{\n0:SET k % NX PX 10\n0:PEXPIREAT k 1700000000010\n}\n", NULL},
-        {"SET k", "PXAT 10", "", "{\n0:SET k % PXAT 10\n}\n", NULL},
-        {"SETEX k 10", NULL, "", "{\n0:SETEX k 10 %\n0:PEXPIREAT k 1700000010000\n}\n", NULL},
-        {"psetex k 10", NULL, "", "{\n0:psetex k 10 %\n0:PEXPIREAT k 1700000000010\n}\n", NULL},
+        {"set k", "EX 10", "", "{\n0:set k % EX " FAR "\n0:PEXPIREAT k 1700000010000\n}\n", NULL},
+        {"SET k", "NX PX 10", "", "{\n0:SET k % NX PX " FAR "\n0:PEXPIREAT k 1700000000010\n}\n",
+         NULL},
+        {"SET k", "PXAT 10", "", "{\n0:SET k % PXAT " FAR "\n0:PEXPIREAT k 10\n}\n", NULL},
+        {"SET k", "EXAT 10", "", "{\n0:SET k % EXAT " FAR "\n0:PEXPIREAT k 10000\n}\n", NULL},
+        {"SET k", "PX x", "", "{\n0:SET k % PX x\n}\n", NULL},
+        {"SET k", "PX 9223372036854775807", "", "{\n0:SET k % PX 9223372036854775807\n}\n", NULL},
+        {"SET k", "PX", "", "{\n0:SET k % PX\n}\n", NULL},
+        {"RESTORE k 10", NULL, "", "{\n0:RESTORE k " FAR " %\n0:PEXPIREAT k 1700000000010\n}\n",
+         NULL},
+        {"RESTORE k 10", "REPLACE ABSTTL", "",
+         "{\n0:RESTORE k " FAR " % REPLACE ABSTTL\n0:PEXPIREAT k 10\n}\n", NULL},
+        {"RESTORE k 0", "REPLACE", "", "{\n0:RESTORE k 0 % REPLACE\n}\n", NULL},
+        {"SETEX k 10", NULL, "", "{\n0:SETEX k " FAR " %\n0:PEXPIREAT k 1700000010000\n}\n", NULL},
+        {"psetex k 10", NULL, "", "{\n0:psetex k " FAR " %\n0:PEXPIREAT k 1700000000010\n}\n",
+         NULL},
         {"APPEND k", NULL, "MULTI|SET t 1", "{\n0:SET t 1\n0:APPEND k %\n0:SET t 2\n}\n", NULL},
         {"SET k", NULL, "SELECT 1", "", "0"},
         {"SET k", "EX 10", "SELECT 1", "", "0"},
@@ -435,6 +448,90 @@ static void long_commands(void **state)
         struct buf cmd = giant(cases[i].before, cases[i].after, N);
         check_giant(cases[i].text, &cmd, N, cases[i].groups, cases[i].db);
         buf_release(&cmd);
+    }
+}
+
+/* --- deadlines that are held (hold.c) --- */
+
+#define IN_10MS  "1700000000010"
+#define HELD_10  "142437488355338" /* 1700000000010 + HOLD_SHIFT_MS */
+#define HAS_HELD ":" HELD_10 "\r\n"
+#define HAS_NONE ":-1\r\n"
+
+/* The target tells of `key` alone that it has the held deadline. */
+static void check_held(const char *stream, const char *key, const char *ran)
+{
+    char ask[64];
+    snprintf(ask, sizeof(ask), "PEXPIRETIME %s", key);
+    const struct fake_rule rules[] = {{.match = ask, .reply = HAS_HELD},
+                                      {.match = "PEXPIRETIME", .reply = HAS_NONE}};
+    for (int feed = RIG_AT_ONCE; feed <= RIG_STARVED; feed++) {
+        struct rig *g = rig_new();
+        struct buf b = stream_of(stream), log;
+        g->hold = true;
+        RIG_RULES(g, rules);
+        int rc = rig_replay(g, buf_span(&b), (enum rig_feed)feed);
+        rig_assert_ended(g, rc, (enum rig_feed)feed);
+        buf_init(&log, 1 << 20);
+        for (const char *p = fake_text(&g->target.ran); *p; p = strchr(p, '\n') + 1)
+            if (strncmp(p + 1, ":PEXPIRETIME", 12) != 0)
+                assert_int_equal(buf_add(&log, p, strcspn(p, "\n") + 1, NULL), 0);
+        assert_string_equal(fake_text(&log), ran);
+        assert_int_equal(g->pl.hold.n, 0);
+        buf_release(&log);
+        buf_release(&b);
+        rig_free(g);
+    }
+}
+
+static void held_deadlines(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *stream, *key, *ran;
+    } cases[] = {
+        {"SET k v PX 10", "k", "0:SET k v PXAT " HELD_10 "\n0:PEXPIREAT k " IN_10MS "\n"},
+        {"SET k v PX 10|SET k w PX 10000000", "none",
+         "0:SET k v PXAT " HELD_10 "\n0:SET k w PXAT 1700010000000\n"},
+        {"SET k v PX 10|RENAME k l", "l",
+         "0:SET k v PXAT " HELD_10 "\n0:RENAME k l\n0:PEXPIREAT l " IN_10MS "\n"},
+        /* what a script does with its keys cannot be seen */
+        {"SET k v PX 10|EVAL rename 2 k l", "l",
+         "0:SET k v PXAT " HELD_10 "\n0:EVAL rename 2 k l\n0:PEXPIREAT l " IN_10MS "\n"},
+        {"SET k v PX 10|FCALL f 2 k l", "l",
+         "0:SET k v PXAT " HELD_10 "\n0:FCALL f 2 k l\n0:PEXPIREAT l " IN_10MS "\n"},
+        {"MSETEX 2 k v l w PXAT " IN_10MS, "l",
+         "0:MSETEX 2 k v l w PXAT " HELD_10 "\n0:PEXPIREAT l " IN_10MS "\n"},
+        {"MSETEX 2 k v l w NX PX 10", "k",
+         "0:MSETEX 2 k v l w NX PXAT " HELD_10 "\n0:PEXPIREAT k " IN_10MS "\n"},
+        {"SELECT 3|SET k v PX 10|SWAPDB 3 5|MULTI|SWAPDB 5 6|SELECT 6|PERSIST k|EXEC", "k",
+         "3:SET k v PXAT " HELD_10 "\n3:SWAPDB 3 5\n3:SWAPDB 5 6\n6:PERSIST k\n"
+         "6:PEXPIREAT k " IN_10MS "\n"},
+        /* not finished: its databases were never swapped */
+        {"SELECT 3|SET k v PX 10|SWAPDB 3 5|MULTI|SWAPDB 5 6", "k",
+         "3:SET k v PXAT " HELD_10 "\n3:SWAPDB 3 5\n5:PEXPIREAT k " IN_10MS "\n"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        check_held(cases[i].stream, cases[i].key, cases[i].ran);
+}
+
+static void held_of_long_commands(void **state)
+{
+    (void)state;
+    static const struct fake_rule rules[] = {{.match = "PEXPIRETIME k", .reply = HAS_HELD}};
+    static const char *const before[] = {"SET k", "PSETEX k 10", "RESTORE k " IN_10MS};
+    static const char *const after[] = {"PXAT " IN_10MS, NULL, "ABSTTL"};
+    for (size_t i = 0; i < 3; i++) {
+        struct rig *g = rig_new();
+        struct buf b = giant(before[i], after[i], 5 << 20);
+        g->hold = true;
+        RIG_RULES(g, rules);
+        assert_int_equal(rig_replay(g, buf_span(&b), RIG_FLOWING), -1);
+        wants_in(&g->target.groups, FAR);
+        wants_in(&g->target.groups, "0:PEXPIREAT k " HELD_10 "\n}\n");
+        wants_in(&g->target.groups, "}\n0:PEXPIREAT k " IN_10MS "\n");
+        buf_release(&b);
+        rig_free(g);
     }
 }
 
@@ -617,6 +714,8 @@ int main(void)
         cmocka_unit_test(cut_in_long_command),
         cmocka_unit_test(broken_stream),
         cmocka_unit_test(long_commands),
+        cmocka_unit_test(held_deadlines),
+        cmocka_unit_test(held_of_long_commands),
         cmocka_unit_test(long_command_of_many),
         cmocka_unit_test(broken_long_command),
         cmocka_unit_test(time_of_receipt),
