@@ -27,6 +27,10 @@ enum refusal refusal_classify(const char *line)
         if (!because) return REFUSAL_HARD;
         line = because + strlen("because of: ");
     }
+    /* Of a script, before 7.0: "ERR Error running script (call to f_...): ...: -OOM command not
+     * ...". It is about the script's first write, so nothing has been written. */
+    const char *inner = strstr(line, "running script") ? strstr(line, ": -") : NULL;
+    if (inner) line = inner + strlen(": -");
     for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++)
         if (starts_with_word(line, passing[i])) return REFUSAL_TRANSIENT;
     return REFUSAL_HARD;

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "engine/replay_old.h"
 #include "wire/aof.h"
 
 #include <stdio.h>
@@ -200,6 +201,7 @@ struct giant {
     struct span args[GIANT_ARGS]; /* the small ones, copied into text */
     struct buf text;
     uint64_t argc;
+    uint64_t kept; /* arguments that are passed on */
     const struct cmd_info *info;
     bool pass, has_key;
 };
@@ -239,15 +241,7 @@ static bool giant_time(const struct giant *g, uint64_t i)
     int64_t v;
     if (!g->info || !g->has_key || i < 2 || !num_get_i64(g->args[i], &v) || v <= 0) return false;
     if (v > (int64_t)1 << 52) return false; /* the deadline in ms must not overflow */
-    const struct span *before = &g->args[i - 1];
-    switch (g->info->rule) {
-    case CMD_RULE_SETEX:
-    case CMD_RULE_RESTORE: return i == 2;
-    case CMD_RULE_SET:
-        return i > 3 && (span_is(*before, "EX") || span_is(*before, "PX") ||
-                         span_is(*before, "EXAT") || span_is(*before, "PXAT"));
-    default: return false;
-    }
+    return i == 2 && (g->info->rule == CMD_RULE_SETEX || g->info->rule == CMD_RULE_RESTORE);
 }
 
 /* Kept, in case that it tells a time; a time goes out as one far ahead. */
@@ -271,6 +265,7 @@ static int giant_arg(struct replay *rp, struct giant *g, uint64_t i, struct err 
     uint64_t n;
     reader_release(r);
     if (resp_head_next(r, '$', RESP_BULK_MAX, &n, err) < 0) return -1;
+    g->pass &= i < g->kept;
     if (i < GIANT_ARGS && n <= SMALL_ARG_MAX) {
         if (giant_small(rp, g, i, (size_t)n, err) < 0) return -1;
     } else if (giant_head(rp, g, '$', n, err) < 0 || giant_bytes(rp, g, n, err) < 0) {
@@ -295,16 +290,34 @@ static int giant_deadline(struct replay *rp, const struct giant *g, struct err *
     return batch_args(replay_batch(rp), 3, argv, err);
 }
 
+/* What was cut off SET: conditions have been met, the deadline follows by itself. KEEPTTL would
+ * have had to be told before. */
+static int giant_options(struct replay *rp, const struct giant *g, struct err *err)
+{
+    bool lost = !g->has_key || g->argc > GIANT_ARGS;
+    for (uint64_t i = 3; i < g->argc && i < GIANT_ARGS; i++)
+        lost |= span_is(g->args[i], "KEEPTTL");
+    if (!lost) return 0;
+    return refusals_report(&rp->pl->refusals, (int64_t)rp->db, g->args[1], "SET",
+                           "the value is too large to be sent with these options; it was sent "
+                           "without, and its key has no deadline now",
+                           err);
+}
+
 static int giant_pass(struct replay *rp, struct giant *g, struct err *err)
 {
     struct reader *r = &rp->pl->r;
     if (resp_head_next(r, '*', INT32_MAX, &g->argc, err) < 0) return -1;
-    if (giant_head(rp, g, '*', g->argc, err) < 0) return -1;
+    /* SET key value NX|XX|KEEPTTL is old. What is longer has options that came later. */
+    bool pass = g->pass, cut = g->info && g->info->rule == CMD_RULE_SET && g->argc > 4;
+    g->kept = cut ? 3 : g->argc;
+    if (giant_head(rp, g, '*', g->kept, err) < 0) return -1;
     for (uint64_t i = 0; i < g->argc; i++)
         if (giant_arg(rp, g, i, err) < 0) return -1;
     reader_release(r);
-    if (!g->pass) return 0;
+    if (!pass) return 0;
     batch_count(replay_batch(rp));
+    if (cut && giant_options(rp, g, err) < 0) return -1;
     return giant_deadline(rp, g, err);
 }
 
@@ -410,6 +423,7 @@ int replay_run(struct replay *rp, struct err *err)
         return -1;
     }
     note_applied(rp);
+    replay_old_tell(rp);
     pipeline_ack_now(pl);
     if (pipeline_step(pl, 0, stopped ? err : &last) < 0) return -1;
     return stopped ? 0 : -1;
@@ -520,25 +534,27 @@ int replay_init(struct replay *rp, const struct replay_config *cfg, struct err *
                           .db = cfg->db,
                           .db_max = cfg->db > cfg->db_max ? cfg->db : cfg->db_max,
                           .hold_margin_ms = cfg->hold_margin_ms,
-                          .set_pxat = facts_has(cfg->target, FACTS_SET_PXAT),
                           .unlink = facts_has(cfg->target, FACTS_UNLINK),
                           .functions = facts_has(cfg->target, FACTS_FUNCTIONS),
                           .spublish = facts_has(cfg->target, FACTS_SPUBLISH),
-                          .absttl = facts_has(cfg->target, FACTS_RESTORE_ABSTTL),
                           .idmp = facts_takes_type(cfg->target, RDB_STREAM_4)};
     resp_cmds_init(&rp->cmds);
-    buf_init(&rp->scratch, REPLAY_HELD_MAX + 64);
+    buf_init(&rp->scratch, REPLAY_TURNED_MAX + 64);
+    buf_init(&rp->turned, REPLAY_TURNED_MAX);
     for (int i = 0; i < 2; i++) {
         batch_init(&rp->batch[i], cfg->store_dir, cfg->store_max_bytes);
         if (batch_begin(&rp->batch[i], cfg->pl->lane.db, err) < 0) return -1;
     }
-    return 0;
+    return replay_old_new(&rp->old, rp, err);
 }
 
 void replay_release(struct replay *rp)
 {
     resp_cmds_release(&rp->cmds);
     buf_release(&rp->scratch);
+    buf_release(&rp->turned);
+    rdb_elems_free(rp->elems);
+    replay_old_free(rp->old);
     for (int i = 0; i < 2; i++)
         batch_release(&rp->batch[i]);
 }

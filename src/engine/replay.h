@@ -15,20 +15,27 @@
 #include "engine/pipeline.h"
 #include "redis/facts.h"
 #include "wire/cmd.h"
+#include "wire/rdb/elems.h"
 
 #define REPLAY_HELD_MAX                                                                            \
     (4u << 20) /* larger commands go through the batch's store piece by piece                      \
                 */
 
+#define REPLAY_TURNED_MAX (16u << 20) /* payload of a RESTORE that is given another type */
+
 struct replay {
     struct pipeline *pl;
     const struct db_select *select;
     const struct server_facts *source, *target;
-    bool set_pxat, unlink, functions, spublish, absttl, idmp;
+    bool unlink, functions, spublish, idmp;
     bool told_idmp; /* that idempotent producers are forgotten, said once */
 
     struct resp_cmds cmds;
     struct buf scratch; /* a payload that is given a new footer */
+    struct rdb_elems *elems;
+    struct buf turned; /* a payload of another type */
+    struct replay_old *old;
+    const struct cmd_info *info; /* of the command at hand as it came, NULL unknown */
     struct batch batch[2];
     unsigned cur;
 

@@ -2,8 +2,8 @@
 // What happens to a command of the stream: which database, which deadline, passed on or not.
 //
 // How each server version puts its writes into the stream was measured; see docs/formats.
-#include "engine/replay_rules.h"
 #include "base/log.h"
+#include "engine/replay_old.h"
 
 #include <stdio.h>
 
@@ -50,13 +50,13 @@ int replay_selected(struct replay *rp, struct err *err)
 int replay_pass_raw(struct replay *rp, const struct resp_cmd *cmd, struct err *err)
 {
     int rc = replay_selected(rp, err);
-    return rc <= 0 ? rc : batch_raw(replay_batch(rp), cmd->raw, err);
+    return rc <= 0 ? rc : replay_put(rp, rp->info, cmd->raw, cmd->argc, cmd->argv, err);
 }
 
-int replay_pass_args(struct replay *rp, size_t argc, const struct span *argv, struct err *err)
+int replay_pass_args(struct replay *rp, size_t argc, struct span *argv, struct err *err)
 {
     int rc = replay_selected(rp, err);
-    return rc <= 0 ? rc : batch_args(replay_batch(rp), argc, argv, err);
+    return rc <= 0 ? rc : replay_put(rp, cmd_find(argv[0]), span_of(NULL, 0), argc, argv, err);
 }
 
 /* --- databases --- */
@@ -98,7 +98,7 @@ static int rule_swapdb(struct replay *rp, const struct resp_cmd *cmd, struct err
     struct span argv[] = {span_str("SWAPDB"), replay_put_i64(&ta, to_a), replay_put_i64(&tb, to_b)};
     if (hold_swapped(&rp->pl->hold, to_a, to_b, err) < 0) return -1;
     replay_passed(rp);
-    return batch_args(replay_batch(rp), 3, argv, err);
+    return replay_put(rp, rp->info, span_of(NULL, 0), 3, argv, err);
 }
 
 static int flush_db(struct replay *rp, int64_t to, struct err *err)
@@ -200,7 +200,7 @@ static int rule_copy(struct replay *rp, const struct resp_cmd *cmd, struct err *
 static int rule_anywhere(struct replay *rp, const struct resp_cmd *cmd, struct err *err)
 {
     replay_passed(rp);
-    return batch_raw(replay_batch(rp), cmd->raw, err);
+    return replay_put(rp, rp->info, cmd->raw, cmd->argc, cmd->argv, err);
 }
 
 static int rule_publish(struct replay *rp, const struct resp_cmd *cmd, struct err *err)
@@ -346,6 +346,7 @@ static int rule_unknown(struct replay *rp, const struct resp_cmd *cmd, struct er
 int replay_rule(struct replay *rp, const struct cmd_info *info, const struct resp_cmd *cmd,
                 struct err *err)
 {
+    rp->info = info;
     if (KH_UNLIKELY(!info)) return rule_unknown(rp, cmd, err);
     switch ((enum cmd_rule)info->rule) {
     case CMD_RULE_PASS: return replay_pass_raw(rp, cmd, err);

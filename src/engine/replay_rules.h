@@ -12,8 +12,7 @@ void replay_filtered(struct replay *rp); /* counted as not passed on */
 void replay_passed(struct replay *rp);
 /* Into the batch, when the database at hand is selected: as it came, or rebuilt. */
 KH_MUST int replay_pass_raw(struct replay *rp, const struct resp_cmd *cmd, struct err *err);
-KH_MUST int replay_pass_args(struct replay *rp, size_t argc, const struct span *argv,
-                             struct err *err);
+KH_MUST int replay_pass_args(struct replay *rp, size_t argc, struct span *argv, struct err *err);
 
 struct replay_num {
     char text[NUM_INT64_CHARS];
@@ -25,6 +24,10 @@ static inline struct span replay_put_i64(struct replay_num *t, int64_t v)
 
 /* Give a DUMP payload a footer that the target takes. */
 KH_MUST int replay_refoot(struct replay *rp, struct span *payload, struct err *err);
+/* Turn a DUMP payload into a type that the target knows. 1: go on with it. 0: there is none, which
+ * has been told. */
+KH_MUST int replay_retype(struct replay *rp, struct span key, struct span *payload,
+                          struct err *err);
 
 /* Hold this key's deadline, when it is near: then *ms is what is to be written. */
 KH_MUST int replay_hold(struct replay *rp, struct span key, int64_t *ms, struct err *err);

@@ -4,7 +4,6 @@
 //
 // Sources up to 6.2 send relative times, later ones absolute ones; see docs/formats.
 #include "base/clock.h"
-#include "base/crc64.h"
 #include "base/log.h"
 #include "engine/replay_rules.h"
 
@@ -58,6 +57,10 @@ static size_t find_time(struct replay *rp, const struct span *argv, size_t from,
                         bool *ret_relative, int64_t *ret_ms)
 {
     for (size_t i = from; i + 1 < to; i++) {
+        if (span_is(argv[i], "IFEQ") || span_is(argv[i], "IFNE") || span_is(argv[i], "IFDEQ") ||
+            span_is(argv[i], "IFDNE"))
+            i += 2; /* a value of any content */
+        if (i + 1 >= to) break;
         bool ex = span_is(argv[i], "EX"), px = span_is(argv[i], "PX");
         bool exat = span_is(argv[i], "EXAT"), pxat = span_is(argv[i], "PXAT");
         if (!ex && !px && !exat && !pxat) continue;
@@ -90,17 +93,6 @@ int64_t replay_deadline(struct replay *rp, const struct cmd_info *info, size_t a
         return absolute(rp, argv[2], 1, &ms) ? ms : -1;
     default: return -1;
     }
-}
-
-/* SET key value, then its deadline: for targets before 6.2, which know no PXAT. */
-static int set_and_expire(struct replay *rp, const struct span *argv, size_t argc, int64_t ms,
-                          struct err *err)
-{
-    struct replay_num t;
-    struct span expire[] = {span_str("PEXPIREAT"), argv[1], replay_put_i64(&t, ms)};
-    int rc = replay_pass_args(rp, argc, argv, err);
-    if (rc < 0 || db_select_target(rp->select, rp->db) < 0) return rc;
-    return batch_args(replay_batch(rp), 3, expire, err);
 }
 
 int replay_rule_expire(struct replay *rp, const struct resp_cmd *cmd, struct err *err)
@@ -143,8 +135,7 @@ int replay_rule_setex(struct replay *rp, const struct resp_cmd *cmd, struct err 
     if (hold(rp, cmd->argv[1], &ms, err) < 0) return -1;
     struct span argv[] = {span_str("SET"), cmd->argv[1], cmd->argv[3], span_str("PXAT"),
                           replay_put_i64(&t, ms)};
-    if (rp->set_pxat) return replay_pass_args(rp, 5, argv, err);
-    return set_and_expire(rp, argv, 3, ms, err);
+    return replay_pass_args(rp, 5, argv, err);
 }
 
 int replay_rule_set(struct replay *rp, const struct resp_cmd *cmd, struct err *err)
@@ -158,16 +149,11 @@ int replay_rule_set(struct replay *rp, const struct resp_cmd *cmd, struct err *e
     if (at == 0 || ms < 0) return replay_pass_raw(rp, cmd, err);
     int64_t real = ms;
     if (hold(rp, cmd->argv[1], &ms, err) < 0) return -1;
-    if (!relative && rp->set_pxat && ms == real) return replay_pass_raw(rp, cmd, err);
+    if (!relative && ms == real) return replay_pass_raw(rp, cmd, err);
     memcpy(argv, cmd->argv, cmd->argc * sizeof(*argv));
-    if (rp->set_pxat) {
-        argv[at] = span_str("PXAT");
-        argv[at + 1] = replay_put_i64(&t, ms);
-        return replay_pass_args(rp, cmd->argc, argv, err);
-    }
-    for (size_t i = at; i + 2 < cmd->argc; i++)
-        argv[i] = argv[i + 2];
-    return set_and_expire(rp, argv, cmd->argc - 2, ms, err);
+    argv[at] = span_str("PXAT");
+    argv[at + 1] = replay_put_i64(&t, ms);
+    return replay_pass_args(rp, cmd->argc, argv, err);
 }
 
 /* Reads with a side effect: only the effect is wanted. */
@@ -218,43 +204,6 @@ int replay_rule_hsetex(struct replay *rp, const struct resp_cmd *cmd, struct err
 
 /* --- RESTORE --- */
 
-#define FOOT_VALKEY 80 /* Valkey 9's own; up to 11 it shares with Redis */
-#define FOOT_SHARED 11
-
-static bool takes_version(const struct server_facts *target, unsigned version)
-{
-    if (target->rdb_version == 0) return true; /* unknown: let it judge */
-    if (target->rdb_version >= FOOT_VALKEY && version < FOOT_VALKEY) return version <= FOOT_SHARED;
-    return version <= target->rdb_version;
-}
-
-/* A footer that the target takes: a checksum of zero means "not computed" to Redis 8.4+ only, and a
- * version that it does not know is refused, though only the type counts. Of type 22 there are two,
- * told apart by the version. */
-int replay_refoot(struct replay *rp, struct span *payload, struct err *err)
-{
-    if (payload->n < 11) return 0;
-    const uint8_t *foot = payload->p + payload->n - 10;
-    unsigned version = foot[0] | (unsigned)foot[1] << 8;
-    static const uint8_t zero[8];
-    bool unchecked = memcmp(foot + 2, zero, 8) == 0;
-    bool two = version >= FOOT_VALKEY && payload->p[0] == rdb_type_byte(RDB_VALKEY_HASH_2);
-    bool refoots = !two && !takes_version(rp->target, version);
-    if (!unchecked && !refoots) return 0;
-    buf_clear(&rp->scratch);
-    if (buf_add(&rp->scratch, payload->p, payload->n, err) < 0) return -1;
-    uint8_t *end = rp->scratch.p + payload->n - 10;
-    if (refoots) {
-        end[0] = 6;
-        end[1] = 0;
-    }
-    uint64_t crc = crc64(0, rp->scratch.p, payload->n - 8);
-    for (int i = 0; i < 8; i++)
-        end[2 + i] = (uint8_t)(crc >> (8 * i));
-    *payload = buf_span(&rp->scratch);
-    return 0;
-}
-
 int replay_rule_restore(struct replay *rp, const struct resp_cmd *cmd, struct err *err)
 {
     struct span argv[ARGS_MAX];
@@ -267,8 +216,10 @@ int replay_rule_restore(struct replay *rp, const struct resp_cmd *cmd, struct er
     argv[0] = span_str("RESTORE");
     for (size_t i = 4; i < argc; i++)
         absttl |= span_is(argv[i], "ABSTTL");
+    int rc = replay_retype(rp, argv[1], &argv[3], err);
+    if (rc <= 0) return rc;
     if (replay_refoot(rp, &argv[3], err) < 0) return -1;
-    bool expires = rp->absttl && num_get_i64(argv[2], &ms) && ms > 0;
+    bool expires = num_get_i64(argv[2], &ms) && ms > 0;
     if (expires && (absttl || absolute(rp, argv[2], 1, &ms))) {
         if (hold(rp, argv[1], &ms, err) < 0) return -1;
         argv[2] = replay_put_i64(&t, ms);

@@ -102,4 +102,10 @@ enum facts_feature {
 };
 bool facts_has(const struct server_facts *f, enum facts_feature feature);
 
+#define FACTS_VERSION(major, minor, patch) ((unsigned)(major) << 16 | (minor) << 8 | (patch))
+#define FACTS_NEVER                        0xffffffffu
+/* Is it at least this version of Redis, or of Valkey where that one is not 0? Valkey otherwise, and
+ * Redict, have what Redis 7.2.4 has. */
+bool facts_since(const struct server_facts *f, unsigned redis, unsigned valkey);
+
 #endif

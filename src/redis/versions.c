@@ -2,8 +2,8 @@
 // What each flavour and version knows: tables measured on real servers, 21 by 21 versions.
 #include "redis/facts.h"
 
-#define V(major, minor, patch) ((unsigned)(major) << 16 | (minor) << 8 | (patch))
-#define NEVER                  0xffffffffu
+#define V(major, minor, patch) FACTS_VERSION(major, minor, patch)
+#define NEVER                  FACTS_NEVER
 
 /* The version of Redis whose commands this server has: forks froze theirs. */
 static unsigned redis_level(const struct server_facts *f)
@@ -99,9 +99,13 @@ static const struct {
     [FACTS_REPLCONF_VERSION] = {NEVER, V(8, 0, 0)},
 };
 
+bool facts_since(const struct server_facts *f, unsigned redis, unsigned valkey)
+{
+    if (f->flavour == FACTS_VALKEY && valkey) return f->version >= valkey;
+    return redis_level(f) >= redis;
+}
+
 bool facts_has(const struct server_facts *f, enum facts_feature feature)
 {
-    unsigned valkey = FEATURES[feature].valkey;
-    if (f->flavour == FACTS_VALKEY && valkey) return f->version >= valkey;
-    return redis_level(f) >= FEATURES[feature].redis;
+    return facts_since(f, FEATURES[feature].redis, FEATURES[feature].valkey);
 }

@@ -233,6 +233,32 @@ static void test_features(void **state)
     }
 }
 
+/* First version of Redis, and of Valkey where that is not 0. */
+static void test_since(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *server;
+        unsigned redis, valkey;
+        bool is;
+    } cases[] = {
+        {"redis_version:7.0.15", FACTS_VERSION(7, 0, 0), 0, true},
+        {"redis_version:7.0.15", FACTS_VERSION(7, 2, 0), FACTS_VERSION(7, 0, 0), false},
+        {"redis_version:8.6.3", FACTS_NEVER, FACTS_VERSION(7, 0, 0), false},
+        {"redis_version:7.2.4\nvalkey_version:9.1.2", FACTS_VERSION(7, 2, 0), 0, true},
+        {"redis_version:7.2.4\nvalkey_version:9.1.2", FACTS_VERSION(7, 4, 0), 0, false},
+        {"redis_version:7.2.4\nvalkey_version:9.1.2", FACTS_NEVER, FACTS_VERSION(9, 1, 0), true},
+        {"redis_version:7.2.4\nvalkey_version:9.1.2", FACTS_VERSION(7, 0, 0), FACTS_NEVER, false},
+        {"redis_version:7.2.4\nredict_version:7.3.6", FACTS_VERSION(7, 2, 0), FACTS_NEVER, true},
+        {"redis_version:7.2.4\nredict_version:7.3.6", FACTS_VERSION(7, 4, 0), 1, false},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct server_facts f = parse(cases[i].server);
+        if (facts_since(&f, cases[i].redis, cases[i].valkey) != cases[i].is)
+            fail_msg("case %zu: %s", i, cases[i].server);
+    }
+}
+
 static struct client *open_fake(struct fake_server *s, const struct fake_step *steps, size_t n)
 {
     fake_start(s, steps, n, true);
@@ -313,10 +339,15 @@ static void test_info_forbidden(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_redis_primary),  cmocka_unit_test(test_replica),
-        cmocka_unit_test(test_flavours),       cmocka_unit_test(test_hostile),
-        cmocka_unit_test(test_types),          cmocka_unit_test(test_features),
-        cmocka_unit_test(test_config),         cmocka_unit_test(test_config_forbidden),
+        cmocka_unit_test(test_redis_primary),
+        cmocka_unit_test(test_replica),
+        cmocka_unit_test(test_flavours),
+        cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_features),
+        cmocka_unit_test(test_since),
+        cmocka_unit_test(test_config),
+        cmocka_unit_test(test_config_forbidden),
         cmocka_unit_test(test_info_forbidden),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
