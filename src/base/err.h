@@ -32,6 +32,7 @@
     X(TARGET, "target-error", OPERATOR, 1)     /* target refused a write for good */               \
     X(SOURCE, "source-error", OPERATOR, 1)     /* source refused what we need of it */             \
     X(STOPPED, "stopped", OPERATOR, 0)         /* the operator asked to stop */                    \
+    X(INCOMPLETE, "incomplete", OPERATOR, 1)   /* the same, and half of it is worth nothing */     \
     X(INTERNAL, "internal", FATAL, 1)          /* a bug of ours */
 
 enum err_code {

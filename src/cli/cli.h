@@ -20,8 +20,12 @@ struct cli_command {
 /* The i-th command, NULL beyond the last. */
 const struct cli_command *cli_command(size_t i);
 
+/* The bit of the command of that name. */
+enum option_command cli_option_bit(const char *name);
+
 int cli_main(int argc, char **argv);
-int cli_migrate(int argc, char **argv); /* and restore: they differ in their options only */
+int cli_migrate(int argc, char **argv); /* restore, backup as well: their options differ */
+int cli_inspect(int argc, char **argv);
 int cli_help(int argc, char **argv);
 int cli_version(int argc, char **argv);
 

@@ -31,6 +31,26 @@ static const char *const restore_examples[] = {
     NULL,
 };
 
+static const char *const backup_examples[] = {
+    "All of a server:",
+    "keyhaul backup --source redis://127.0.0.1:6379 --output dump.rdb",
+    "Two databases of it, in the place of an older backup:",
+    "keyhaul backup --source redis://127.0.0.1:6379 --db 0,3 \\\n"
+    "    --output dump.rdb --force",
+    NULL,
+};
+
+static const char *const inspect_examples[] = {
+    "What a file holds, and what Redis 6.2 could not take of it:",
+    "keyhaul inspect dump.rdb --for redis-6.2",
+    "The ten biggest keys of a live server:",
+    "keyhaul inspect redis://127.0.0.1:6379 --top 10",
+    "Do two files hold the same? One line per key, in order:",
+    "keyhaul inspect a.rdb --output jsonl | sort > a.jsonl\n"
+    "keyhaul inspect b.rdb --output jsonl | sort | diff a.jsonl -",
+    NULL,
+};
+
 static const struct cli_command commands[] = {
     {
         .name = "migrate",
@@ -63,6 +83,33 @@ static const struct cli_command commands[] = {
         .run = cli_migrate,
     },
     {
+        .name = "backup",
+        .option_bit = OPTION_COMMAND_BACKUP,
+        .usage = "keyhaul backup --source URI --output FILE [options]",
+        .brief = "write the data of a live server into an RDB file",
+        .about = "Writes a snapshot of a live Redis or Valkey server into an RDB file, which that "
+                 "server, and every newer one of its family, loads at its start: values are copied "
+                 "byte by byte as the source sent them. With --db it holds only these databases.\n"
+                 "The file is there under its name when all of it is on the disk, or not at all: a "
+                 "signal ends with status 1 and leaves nothing.\n",
+        .examples = backup_examples,
+        .run = cli_migrate,
+    },
+    {
+        .name = "inspect",
+        .option_bit = OPTION_COMMAND_INSPECT,
+        .usage = "keyhaul inspect FILE|URI [options]",
+        .brief = "tell what an RDB or a live server holds",
+        .about = "Reads a snapshot, of any version, from a file or a live server, and reports its "
+                 "keys and bytes by database, type and encoding, the expiries, the biggest keys, "
+                 "and what a server of another version could not take as it is. Bytes are those of "
+                 "the snapshot: key, value and expiry as they are stored there.\n"
+                 "With --output jsonl it prints one line for each key, with a checksum that is the "
+                 "same wherever the key holds the same, whatever version or encoding.\n",
+        .examples = inspect_examples,
+        .run = cli_inspect,
+    },
+    {
         .name = "help",
         .usage = "keyhaul help [COMMAND]",
         .brief = "tell what a command does and takes: keyhaul help migrate",
@@ -81,6 +128,14 @@ static const struct cli_command commands[] = {
 const struct cli_command *cli_command(size_t i)
 {
     return i < COMMANDS ? &commands[i] : NULL;
+}
+
+enum option_command cli_option_bit(const char *name)
+{
+    unsigned bit = 0;
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0) bit = commands[i].option_bit;
+    return (enum option_command)bit;
 }
 
 int cli_usage(const char *command, const struct err *err)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// `keyhaul migrate` and `keyhaul restore`: run the task on a thread, watch it, tell how it went.
+// `keyhaul migrate`, `restore`, `backup`: run the task on a thread, watch it, tell how it went.
 //
 //   task thread      task_run(); wakes the watcher when it ends
 //   signal thread    SIGINT, SIGTERM: the first sets `stop` and wakes the watcher, the second
@@ -201,6 +201,7 @@ static int start_threads(struct migrate *m, struct err *err)
     sigaddset(&m->signals, SIGINT);
     sigaddset(&m->signals, SIGTERM);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file at its size limit is an error like a full disk */
     /* Blocked here, and so in every thread made from here on: only sigwait() gets them. */
     pthread_sigmask(SIG_BLOCK, &m->signals, NULL);
     m->wake = eventfd(0, EFD_CLOEXEC);
@@ -306,7 +307,7 @@ static int open_outputs(struct migrate *m, struct err *err)
     if (m->live && !m->cfg.log.file) m->cfg.log.around = screen_around;
     if (log_open(&m->cfg.log, err) < 0) return err_wrap(err, "--log-file");
     m->log_is_open = true;
-    progress_init(&m->progress, m->cfg.task.file);
+    progress_init(&m->progress, task_way(&m->cfg.task));
     look(m);
     m->first = m->now;
     if (!m->cfg.metrics_file) return 0;
@@ -320,8 +321,9 @@ static int open_outputs(struct migrate *m, struct err *err)
 static int refuse(struct migrate *m, const char *command, const struct err *err)
 {
     /* Not configured yet, but whoever reads JSON wants to read this too. */
-    if (options_given(&m->options, OPTION_OUTPUT))
-        m->cfg.output = (enum config_output)options_choice(&m->options, OPTION_OUTPUT);
+    enum option_id output = config_output_option(m->options.command);
+    if (options_given(&m->options, output))
+        m->cfg.output = (enum config_output)options_choice(&m->options, output);
     if (err->code != ERR_USAGE) return print_error(m, err);
     print_error_event(m, err);
     return cli_usage(command, err);
@@ -330,9 +332,8 @@ static int refuse(struct migrate *m, const char *command, const struct err *err)
 static int configure_and_run(struct migrate *m, int argc, char **argv)
 {
     struct err err = {0};
-    enum option_command command = strcmp(argv[0], "restore") == 0 ? OPTION_COMMAND_RESTORE
-                                                                  : OPTION_COMMAND_MIGRATE;
-    if (options_parse(&m->options, command, argc, argv, &err) < 0) return refuse(m, argv[0], &err);
+    if (options_parse(&m->options, cli_option_bit(argv[0]), argc, argv, &err) < 0)
+        return refuse(m, argv[0], &err);
     if (options_given(&m->options, OPTION_HELP)) {
         char help[] = "help";
         return cli_help(2, (char *[]){help, argv[0], NULL});

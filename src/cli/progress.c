@@ -8,9 +8,9 @@
 
 #define SHOWN 32 /* room for one number with its unit */
 
-void progress_init(struct progress *p, bool file)
+void progress_init(struct progress *p, enum task_way way)
 {
-    *p = (struct progress){.file = file};
+    *p = (struct progress){.way = way};
 }
 
 /* Bytes of the source that were worked off: received, and not waiting any more. */
@@ -125,13 +125,13 @@ char *progress_time(char *out, size_t size, double seconds)
     return out;
 }
 
-static const char *phase_words(uint64_t phase, bool file)
+static const char *phase_words(uint64_t phase, enum task_way way)
 {
     switch ((enum phase)phase) {
     case PHASE_CONNECT: return "connecting";
-    case PHASE_CHECK: return file ? "checking the target" : "checking both sides";
+    case PHASE_CHECK: return way == TASK_MIGRATE ? "checking both sides" : "checking the target";
     case PHASE_WAIT_DUMP: return "source prepares its snapshot";
-    case PHASE_SNAPSHOT: return metrics_phase_name(phase, file);
+    case PHASE_SNAPSHOT: return metrics_phase_name(phase, way == TASK_RESTORE);
     case PHASE_CATCH_UP: return "catching up";
     case PHASE_STREAM: return "streaming";
     case PHASE_DONE: return "done";
@@ -176,7 +176,7 @@ static void head_row(const struct progress *p, const struct progress_figures *f,
     if (f->left_s >= 0 && m->phase <= PHASE_CATCH_UP)
         snprintf(tail, sizeof(tail), "%s, %s left", gone,
                  progress_time(left, sizeof(left), f->left_s));
-    snprintf(row, size, "%-11s %s%s%s", phase_words(m->phase, p->file), bar, *bar ? "  " : " ",
+    snprintf(row, size, "%-11s %s%s%s", phase_words(m->phase, p->way), bar, *bar ? "  " : " ",
              tail);
 }
 
@@ -237,13 +237,13 @@ unsigned progress_block(const struct progress *p, const struct progress_style *s
     if (!moving(&p->now)) return 1;
     moved_row(&p->now, &f, row, sizeof(row));
     put_row(t, style, NULL, row);
-    if (!p->file) {
+    if (p->way == TASK_MIGRATE) {
         lag_row(&p->now, row, sizeof(row));
         put_row(t, style, NULL, row);
     }
     trouble_row(&p->now, row, sizeof(row));
     put_row(t, style, p->now.errors ? "\x1b[31m" : NULL, row);
-    return p->file ? 3 : 4;
+    return p->way == TASK_MIGRATE ? 4 : 3;
 }
 
 void progress_line(const struct progress *p, struct text *t)
@@ -256,7 +256,7 @@ void progress_line(const struct progress *p, struct text *t)
     progress_figures(p, &f);
     if (!moving(m)) {
         progress_time(age, sizeof(age), (double)(m->mono_ms - p->started_ms) / 1000);
-        text_printf(t, "%s, %s\n", phase_words(m->phase, p->file), age);
+        text_printf(t, "%s, %s\n", phase_words(m->phase, p->way), age);
         return;
     }
     if (m->phase == PHASE_SNAPSHOT && f.percent >= 0)
@@ -267,10 +267,11 @@ void progress_line(const struct progress *p, struct text *t)
     num_human_bytes(bytes_per_s, sizeof(bytes_per_s), (uint64_t)f.bytes_per_s);
     num_human_bytes(lag, sizeof(lag), m->lag_bytes);
     progress_time(age, sizeof(age), (double)m->lag_ms / 1000);
-    snprintf(row, sizeof(row), "%s%s: %s %s %s/s, %s %s/s", metrics_phase_name(m->phase, p->file),
-             percent, snapshot ? "keys" : "cmds", count, per_s, bytes, bytes_per_s);
+    snprintf(row, sizeof(row), "%s%s: %s %s %s/s, %s %s/s",
+             metrics_phase_name(m->phase, p->way == TASK_RESTORE), percent,
+             snapshot ? "keys" : "cmds", count, per_s, bytes, bytes_per_s);
     text_add(t, row);
-    if (!p->file) text_printf(t, ", lag %s %s", lag, age);
+    if (p->way == TASK_MIGRATE) text_printf(t, ", lag %s %s", lag, age);
     text_printf(t, ", errors %llu\n", (unsigned long long)m->errors);
 }
 
@@ -283,7 +284,7 @@ void progress_json(const struct progress *p, struct text *t)
     text_json_text(t, "event", "progress");
     text_json_i64(t, "wall_ms", m->wall_ms);
     text_json_i64(t, "elapsed_ms", m->mono_ms - p->started_ms);
-    text_json_text(t, "phase", metrics_phase_name(m->phase, p->file));
+    text_json_text(t, "phase", metrics_phase_name(m->phase, p->way == TASK_RESTORE));
     text_json_known(t, "percent", f.percent);
     text_json_name(t, "percent_estimated");
     text_add(t, f.estimated ? "true" : "false");

@@ -17,7 +17,7 @@ struct progress_point {
 };
 
 struct progress {
-    bool file;          /* of a restore: no lag, and commands are part of what is loaded */
+    enum task_way way;  /* RESTORE: commands are part of what is loaded; only MIGRATE has a lag */
     int64_t started_ms; /* monotonic, of the first look */
     struct metrics now;
     unsigned n, next; /* points kept, and where the next one goes: a ring */
@@ -37,7 +37,7 @@ struct progress_figures {
     double left_s;
 };
 
-void progress_init(struct progress *p, bool file);
+void progress_init(struct progress *p, enum task_way way);
 
 /* Looks come in the order of their mono_ms. */
 void progress_add(struct progress *p, const struct metrics *m);

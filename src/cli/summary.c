@@ -281,7 +281,11 @@ void summary_table(const struct summary *s, struct text *t)
     put_side(t, "source", s->facts->source_name,
              s->cfg->file ? shown_file(s->cfg->file)
                           : shown(s->facts->source_shown, &s->cfg->source));
-    put_side(t, "target", s->facts->target_name, shown(s->facts->target_shown, &s->cfg->target));
+    if (s->cfg->backup)
+        put_side(t, "file", "", s->cfg->backup);
+    else
+        put_side(t, "target", s->facts->target_name,
+                 shown(s->facts->target_shown, &s->cfg->target));
     text_add(t, "\n");
     put_databases(s, t);
     put_phases(s, t);
@@ -347,11 +351,15 @@ void summary_json(const struct summary *s, struct text *t)
     text_json_text(t, "error", s->err && s->err->code != ERR_STOPPED ? s->err->msg : NULL);
     text_json_text(t, "phase", metrics_phase_name(m->phase, s->cfg->file));
     if (s->cfg->file)
-        metrics_json_file(t, s->cfg->file);
+        metrics_json_file(t, "source", s->cfg->file);
     else
         json_side(t, "source", s->facts->source_name,
                   shown(s->facts->source_shown, &s->cfg->source));
-    json_side(t, "target", s->facts->target_name, shown(s->facts->target_shown, &s->cfg->target));
+    if (s->cfg->backup)
+        metrics_json_file(t, "target", s->cfg->backup);
+    else
+        json_side(t, "target", s->facts->target_name,
+                  shown(s->facts->target_shown, &s->cfg->target));
     text_json_u64(t, "keys", m->keys_written);
     text_json_u64(t, "keys_skipped", m->keys_skipped);
     text_json_u64(t, "commands", m->commands_written);

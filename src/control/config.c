@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Options to configuration: what depends on more than one option is decided here.
 #include "control/config.h"
+#include "base/num.h"
+#include "engine/inspect.h"
 #include "io/file.h"
+#include "redis/suppose.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -35,6 +38,23 @@ static const struct side_options target_options = {
     OPTION_TARGET_INSECURE_SKIP_VERIFY,
 };
 
+/* The one side of an inspection is its argument. */
+static const struct side_options input_options = {
+    OPTION_INPUT,
+    OPTION_SOURCE_PASSWORD_FILE,
+    OPTION_ENV_SOURCE_PASSWORD,
+    OPTION_SOURCE_TLS_CA,
+    OPTION_SOURCE_TLS_CERT,
+    OPTION_SOURCE_TLS_KEY,
+    OPTION_SOURCE_TLS_SERVER_NAME,
+    OPTION_SOURCE_INSECURE_SKIP_VERIFY,
+};
+
+static bool takes(const struct option_values *v, enum option_id id)
+{
+    return option_def(id)->commands & v->command;
+}
+
 static const char *either(const struct option_values *v, enum option_id one, enum option_id both)
 {
     return options_given(v, one) ? options_text(v, one) : options_text(v, both);
@@ -46,7 +66,8 @@ static int read_uri(struct uri *ret, const struct option_values *v, enum option_
     const char *name = option_def(id)->name;
     if (!options_given(v, id))
         return err_set(err, ERR_USAGE, "--%s: missing, say which server (redis://host:port)", name);
-    return uri_parse(ret, options_text(v, id), err) < 0 ? err_wrap(err, "--%s", name) : 0;
+    const char *dashes = option_def(id)->kind == OPTION_KIND_ARG ? "" : "--";
+    return uri_parse(ret, options_text(v, id), err) < 0 ? err_wrap(err, "%s%s", dashes, name) : 0;
 }
 
 static int read_tls(struct task_side *side, const struct option_values *v,
@@ -210,7 +231,8 @@ static int read_limits(struct task_config *t, const struct option_values *v, str
 {
     if (read_timeout(&t->connect_timeout_ms, v, OPTION_CONNECT_TIMEOUT, err) < 0) return -1;
     if (read_timeout(&t->io_timeout_ms, v, OPTION_IO_TIMEOUT, err) < 0) return -1;
-    t->retry_time_ms = options_duration_ms(v, OPTION_RETRY_TIME);
+    t->retry_time_ms = takes(v, OPTION_RETRY_TIME) ? options_duration_ms(v, OPTION_RETRY_TIME)
+                                                   : t->io_timeout_ms;
     t->spool_dir = options_text(v, OPTION_SPOOL_DIR);
     if (!options_given(v, OPTION_SPOOL_MAX)) return 0;
     t->spool_max_bytes = options_size(v, OPTION_SPOOL_MAX);
@@ -219,9 +241,15 @@ static int read_limits(struct task_config *t, const struct option_values *v, str
     return 0;
 }
 
+enum option_id config_output_option(enum option_command command)
+{
+    if (command == OPTION_COMMAND_BACKUP) return OPTION_FORMAT;
+    return command == OPTION_COMMAND_INSPECT ? OPTION_REPORT : OPTION_OUTPUT;
+}
+
 static void read_output(struct config *c, const struct option_values *v)
 {
-    c->output = (enum config_output)options_choice(v, OPTION_OUTPUT);
+    c->output = (enum config_output)options_choice(v, config_output_option(v->command));
     c->quiet = options_given(v, OPTION_QUIET);
     c->metrics_file = options_text(v, OPTION_METRICS_FILE);
     c->log = (struct log_config){
@@ -229,30 +257,66 @@ static void read_output(struct config *c, const struct option_values *v)
         .json = c->output == CONFIG_OUTPUT_JSON,
         .file = options_text(v, OPTION_LOG_FILE),
     };
-    if (c->quiet && !c->log.file && !options_given(v, OPTION_LOG_LEVEL)) c->log.level = LOG_ERROR;
+    if (c->log.file || options_given(v, OPTION_LOG_LEVEL)) return;
+    if (v->command == OPTION_COMMAND_INSPECT) c->log.level = LOG_WARN;
+    if (c->quiet) c->log.level = LOG_ERROR;
+}
+
+/* What is read is a file, or a server. */
+static int read_source(struct task_config *t, const struct option_values *v, struct err *err)
+{
+    t->source.uri.db = -1;
+    if (v->command == OPTION_COMMAND_INSPECT) {
+        const char *input = options_text(v, OPTION_INPUT);
+        if (strstr(input, "://")) return read_side(&t->source, v, &input_options, err);
+        t->file = input;
+    }
+    if (v->command == OPTION_COMMAND_RESTORE) t->file = options_text(v, OPTION_FILE);
+    return t->file ? 0 : read_side(&t->source, v, &source_options, err);
+}
+
+static int read_target(struct task_config *t, const struct option_values *v, struct err *err)
+{
+    t->target.uri.db = -1;
+    if (takes(v, OPTION_TARGET)) return read_side(&t->target, v, &target_options, err);
+    if (!takes(v, OPTION_BACKUP_FILE)) return 0;
+    t->backup = options_text(v, OPTION_BACKUP_FILE);
+    t->force = options_given(v, OPTION_FORCE);
+    if (!t->backup) return err_set(err, ERR_USAGE, "--output: missing, say which file to write");
+    return 0;
 }
 
 static int read_task(struct task_config *t, const struct option_values *v, struct err *err)
 {
-    t->file = options_text(v, OPTION_FILE);
-    t->type = t->file ? TASK_FULL : (enum task_type)options_choice(v, OPTION_TYPE);
+    t->type = takes(v, OPTION_TYPE) ? (enum task_type)options_choice(v, OPTION_TYPE) : TASK_FULL;
     t->on_conflict = (enum task_conflict)options_choice(v, OPTION_ON_CONFLICT);
     t->on_unsupported = (enum task_on_unsupported)options_choice(v, OPTION_ON_UNSUPPORTED);
     t->on_error = (enum task_on_error)options_choice(v, OPTION_ON_ERROR);
     t->until = (enum task_until)options_choice(v, OPTION_UNTIL);
-    t->source.uri.db = -1;
-    if (!t->file && read_side(&t->source, v, &source_options, err) < 0) return -1;
-    if (read_side(&t->target, v, &target_options, err) < 0) return -1;
+    if (read_source(t, v, err) < 0 || read_target(t, v, err) < 0) return -1;
     if (check_shared_tls(t, v, err) < 0) return -1;
     if (read_databases(t, v, err) < 0) return -1;
     return read_limits(t, v, err);
+}
+
+static int read_inspect(struct config *c, const struct option_values *v, struct err *err)
+{
+    uint64_t top;
+    if (v->command != OPTION_COMMAND_INSPECT) return 0;
+    if (!num_get_u64(span_str(options_text(v, OPTION_TOP)), &top) || top > INSPECT_TOP_MAX)
+        return err_set(err, ERR_USAGE, "--top: must be a number from 0 to %d", INSPECT_TOP_MAX);
+    c->top = (unsigned)top;
+    c->has_supposed = options_given(v, OPTION_FOR);
+    if (!c->has_supposed || suppose_server(&c->supposed, options_text(v, OPTION_FOR), err) == 0)
+        return 0;
+    return err_wrap(err, "--for");
 }
 
 int config_from_options(struct config *ret, const struct option_values *values, struct err *err)
 {
     struct config c = {0};
     read_output(&c, values);
-    if (read_task(&c.task, values, err) < 0) {
+    if (read_task(&c.task, values, err) < 0 || read_inspect(&c, values, err) < 0) {
         config_release(&c);
         return -1;
     }

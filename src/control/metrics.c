@@ -47,9 +47,9 @@ static void put_side(struct text *t, const char *name, const char *uri, const ch
     text_add(t, "}");
 }
 
-void metrics_json_file(struct text *t, const char *file)
+void metrics_json_file(struct text *t, const char *which, const char *file)
 {
-    text_json_name(t, "source");
+    text_json_name(t, which);
     text_json_open(t, '{');
     text_json_text(t, "file", file);
     text_add(t, "}");
@@ -107,10 +107,13 @@ void metrics_json(struct text *t, const struct metrics *m, const struct task_con
     text_json_text(t, "phase", metrics_phase_name(m->phase, cfg->file));
     put_end(t, end);
     if (cfg->file)
-        metrics_json_file(t, cfg->file);
+        metrics_json_file(t, "source", cfg->file);
     else
         put_side(t, "source", cfg->source.uri.shown, facts ? facts->source_name : NULL);
-    put_side(t, "target", cfg->target.uri.shown, facts ? facts->target_name : NULL);
+    if (cfg->backup)
+        metrics_json_file(t, "target", cfg->backup);
+    else
+        put_side(t, "target", cfg->target.uri.shown, facts ? facts->target_name : NULL);
     put_counters(t, m);
     put_databases(t, m);
     text_add(t, "}\n");

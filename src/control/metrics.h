@@ -27,8 +27,8 @@ void metrics_take(struct metrics *ret, struct counters *c, int64_t wall_ms, int6
  * which data is moved is called so. */
 const char *metrics_phase_name(uint64_t phase, bool file);
 
-/* "source" of a restore. */
-void metrics_json_file(struct text *t, const char *file);
+/* `which`: "source" of a restore, "target" of a backup. */
+void metrics_json_file(struct text *t, const char *which, const char *file);
 
 bool metrics_db_used(const struct metrics_db *db);
 

@@ -245,7 +245,7 @@ static void fill_getopt(struct option *long_options, enum option_command command
 /* How many arguments stand before the options: the one that the command takes may. */
 static int early_argument(enum option_command command, int argc, char **argv)
 {
-    if (command != OPTION_COMMAND_RESTORE || argc < 2) return 0;
+    if (!(command & (OPTION_COMMAND_RESTORE | OPTION_COMMAND_INSPECT)) || argc < 2) return 0;
     return argv[1][0] != '-' || !argv[1][1] ? 1 : 0;
 }
 
@@ -262,7 +262,9 @@ static int take_argument(struct option_values *v, enum option_command command, i
             return err_set(err, ERR_USAGE, "%s: takes just one, argument %d is too many", def->name,
                            beyond + early);
         if (!*argv[at]) return err_set(err, ERR_USAGE, "%s: must not be empty", def->name);
-        return keep(v, (enum option_id)id, argv[at], err);
+        int rc = keep(v, (enum option_id)id, argv[at], err);
+        if (strstr(argv[at], "://")) option_wipe_uri(argv[at]);
+        return rc;
     }
     if (optind == argc) return 0;
     return err_set(err, ERR_USAGE,
@@ -308,7 +310,7 @@ static int take_environment(struct option_values *v, enum option_command command
 int options_parse(struct option_values *ret, enum option_command command, int argc, char **argv,
                   struct err *err)
 {
-    struct option_values v = {0};
+    struct option_values v = {.command = command};
     if (parse_args(&v, command, argc, argv, err) < 0 || take_environment(&v, command, err) < 0) {
         options_release(&v);
         return -1;

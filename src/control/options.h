@@ -36,7 +36,14 @@ enum option_group {
 enum option_command { /* bits: an option may be of several */
                       OPTION_COMMAND_MIGRATE = 1 << 0,
                       OPTION_COMMAND_RESTORE = 1 << 1,
-                      OPTION_COMMAND_ANY = OPTION_COMMAND_MIGRATE | OPTION_COMMAND_RESTORE,
+                      OPTION_COMMAND_BACKUP = 1 << 2,
+                      OPTION_COMMAND_INSPECT = 1 << 3,
+                      /* those that write to a server, read a live one, move data */
+                      OPTION_COMMAND_WRITE = OPTION_COMMAND_MIGRATE | OPTION_COMMAND_RESTORE,
+                      OPTION_COMMAND_ATTACH = OPTION_COMMAND_MIGRATE | OPTION_COMMAND_BACKUP,
+                      OPTION_COMMAND_READ = OPTION_COMMAND_ATTACH | OPTION_COMMAND_INSPECT,
+                      OPTION_COMMAND_TASK = OPTION_COMMAND_WRITE | OPTION_COMMAND_BACKUP,
+                      OPTION_COMMAND_ANY = OPTION_COMMAND_TASK | OPTION_COMMAND_INSPECT,
 };
 
 enum option_id {
@@ -62,6 +69,7 @@ const char *option_group_title(enum option_group group);
 
 /* What was given, all owned. */
 struct option_values {
+    enum option_command command;
     char *text[OPTION_COUNT]; /* NULL: not given; a flag: "" */
 };
 

@@ -48,7 +48,7 @@ int run_meet_target(struct run *r, struct err *err)
     return 0;
 }
 
-static int meet(struct run *r, struct err *err)
+int run_meet_source(struct run *r, struct err *err)
 {
     struct task_facts *f = r->facts;
     run_phase(r, PHASE_CONNECT);
@@ -58,7 +58,12 @@ static int meet(struct run *r, struct err *err)
         return -1;
     facts_name(f->source_name, sizeof(f->source_name), &r->source_facts);
     log_info("source is %s at %s", f->source_name, f->source_shown);
-    return run_meet_target(r, err);
+    return 0;
+}
+
+static int meet(struct run *r, struct err *err)
+{
+    return run_meet_source(r, err) < 0 ? -1 : run_meet_target(r, err);
 }
 
 static int check_existing(struct run *r, struct err *err)
@@ -85,10 +90,9 @@ static int check(struct run *r, struct err *err)
 
 /* --- the source's snapshot --- */
 
-static int attach(struct run *r, struct err *err)
+int run_attach(struct run *r, struct err *err)
 {
     run_phase(r, PHASE_WAIT_DUMP);
-    if (open_side(r, &r->cfg->source, "source", &r->probe, err) < 0) return -1;
     struct psync_request req = {.facts = &r->source_facts,
                                 .rdb_only = r->cfg->type == TASK_FULL,
                                 .empty_rdb = r->cfg->type == TASK_INCREMENTAL,
@@ -103,6 +107,12 @@ static int attach(struct run *r, struct err *err)
     if (psync_bulk_header(&r->psync, &req, err) < 0) return -1;
     if (!r->psync.eof_mark) counter_set(&r->counters->snapshot_bytes_total, r->psync.rdb_bytes);
     return 0;
+}
+
+static int attach(struct run *r, struct err *err)
+{
+    if (open_side(r, &r->cfg->source, "source", &r->probe, err) < 0) return -1;
+    return run_attach(r, err);
 }
 
 int run_choose_spool(struct run *r, struct err *err)
@@ -150,16 +160,15 @@ static int build(struct run *r, struct err *err)
 }
 
 /* Behind the RDB: the announced end, by length or by the 40 bytes of the header. */
-static int snapshot_end(struct run *r, struct err *err)
+int run_snapshot_end(const struct psync_result *ps, struct reader *in, struct err *err)
 {
-    struct reader *in = &r->pl.r;
-    if (!r->psync.eof_mark) {
-        if (reader_pos(in) == r->psync.rdb_bytes) return 0;
+    if (!ps->eof_mark) {
+        if (reader_pos(in) == ps->rdb_bytes) return 0;
         return err_set(err, ERR_PROTO, "snapshot: %llu bytes announced, but it ends at %llu",
-                       (unsigned long long)r->psync.rdb_bytes, (unsigned long long)reader_pos(in));
+                       (unsigned long long)ps->rdb_bytes, (unsigned long long)reader_pos(in));
     }
     if (reader_need(in, PSYNC_MARK_BYTES, err) < 0) return err_wrap(err, "snapshot");
-    if (memcmp(in->p, r->psync.mark, PSYNC_MARK_BYTES) != 0)
+    if (memcmp(in->p, ps->mark, PSYNC_MARK_BYTES) != 0)
         return err_set(err, ERR_PROTO, "snapshot: its end mark is missing");
     in->p += PSYNC_MARK_BYTES;
     reader_release(in);
@@ -188,7 +197,7 @@ int run_load(struct run *r, struct err *err)
 static int snapshot(struct run *r, struct err *err)
 {
     char keys[32];
-    if (run_load(r, err) < 0 || snapshot_end(r, err) < 0) return -1;
+    if (run_load(r, err) < 0 || run_snapshot_end(&r->psync, &r->pl.r, err) < 0) return -1;
     counter_set(&r->counters->snapshot_done_ms, (uint64_t)clock_mono_ms());
     log_info("snapshot loaded: %s keys",
              num_human_count(keys, sizeof(keys), counter_get(&r->counters->keys_written)));
@@ -240,7 +249,7 @@ static void tell_held(const struct run *r)
               num_human_count(count, sizeof(count), r->pl.hold.n));
 }
 
-static void tear_down(struct run *r)
+void run_release(struct run *r)
 {
     if (r->has_replay) replay_release(&r->replay);
     if (r->has_load) load_release(&r->load);
@@ -253,6 +262,16 @@ static void tear_down(struct run *r)
     facts_release(&r->target_facts);
 }
 
+static int run_way(struct run *r, struct err *err)
+{
+    switch (task_way(r->cfg)) {
+    case TASK_MIGRATE: break;
+    case TASK_RESTORE: return run_restore(r, err);
+    case TASK_BACKUP: return run_backup(r, err);
+    }
+    return move(r, err);
+}
+
 int task_run(const struct task_config *cfg, struct counters *counters, struct task_facts *facts,
              const atomic_bool *stop, struct err *err)
 {
@@ -263,11 +282,11 @@ int task_run(const struct task_config *cfg, struct counters *counters, struct ta
     r->facts = facts;
     r->stop = stop;
     counter_set(&counters->started_wall_ms, (uint64_t)clock_wall_ms());
-    int rc = cfg->file ? run_restore(r, err) : move(r, err);
+    int rc = run_way(r, err);
     uint64_t refused = r->has_pipeline ? r->pl.refusals.count : 0;
     if (rc == 0) run_phase(r, PHASE_DONE);
     tell_held(r);
-    tear_down(r);
+    run_release(r);
     free(r);
     if (refused && (rc == 0 || err->code == ERR_STOPPED))
         return err_set(err, ERR_UNRESOLVED,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What the ways to run a task share: run.c (a live server as source), restore.c (files).
+// What the ways to run a task share: run.c (server to server), restore.c (files), backup.c,
+// inspect.c.
 #ifndef KEYHAUL_CONTROL_RUN_PARTS_H
 #define KEYHAUL_CONTROL_RUN_PARTS_H
 
@@ -30,6 +31,12 @@ static inline void run_phase(struct run *r, enum phase p)
     counter_set(&r->counters->phase, p);
 }
 
+/* Connect to the source and learn what it is. */
+KH_MUST int run_meet_source(struct run *r, struct err *err);
+/* Become its replica, up to the first byte of the snapshot, on r->psync.conn. */
+KH_MUST int run_attach(struct run *r, struct err *err);
+/* The reader stands behind the RDB: is that the end that was announced? */
+KH_MUST int run_snapshot_end(const struct psync_result *ps, struct reader *in, struct err *err);
 /* Connect to the target and learn what it is. */
 KH_MUST int run_meet_target(struct run *r, struct err *err);
 void run_tell_notes(const struct check_notes *notes);
@@ -42,5 +49,8 @@ int run_stopped_in_load(struct run *r, struct err *err);
 
 /* The whole task with a file in the source's place (cfg->file). */
 KH_MUST int run_restore(struct run *r, struct err *err);
+/* The whole task with a file in the target's place (cfg->backup). */
+KH_MUST int run_backup(struct run *r, struct err *err);
+void run_release(struct run *r);
 
 #endif

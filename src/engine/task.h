@@ -28,13 +28,23 @@ struct task_config {
     enum task_on_error on_error;
     enum task_on_unsupported on_unsupported;
     struct db_select select;
-    const char *file; /* restore: RDB or AOF, "-" standard input; NULL: the source is a server */
+    const char *backup; /* backup: RDB file to write; NULL: the target is a server */
+    bool force;         /* backup: replace that file */
+    const char *file;   /* restore: RDB or AOF, "-" standard input; NULL: the source is a server */
     const char *spool_dir;    /* made if missing; NULL: $TMPDIR or /tmp */
     uint64_t spool_max_bytes; /* 0: a tenth of the free space of spool_dir */
     int connect_timeout_ms;   /* default 10 s */
     int io_timeout_ms;        /* nothing heard from a side for so long: link lost; default 60 s */
     int64_t retry_time_ms;    /* how long passing faults of the target are waited out */
 };
+
+enum task_way { TASK_MIGRATE, TASK_RESTORE, TASK_BACKUP };
+
+static inline enum task_way task_way(const struct task_config *cfg)
+{
+    if (cfg->backup) return TASK_BACKUP;
+    return cfg->file ? TASK_RESTORE : TASK_MIGRATE;
+}
 
 /* Facts for the summary, filled as they become known; written by the task's thread before it ends,
  * read by others after. */

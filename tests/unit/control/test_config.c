@@ -22,18 +22,24 @@ struct made {
     struct config cfg;
 };
 
-static int configure(struct made *m, struct err *err, const char *const *words)
+static int configure_as(enum option_command command, struct made *m, struct err *err,
+                        const char *const *words)
 {
-    char *argv[ARGS_MAX + 1] = {strdup("migrate")};
+    char *argv[ARGS_MAX + 1] = {strdup("keyhaul")};
     int argc = 1;
     for (; *words; words++)
         argv[argc++] = strdup(*words);
     *m = (struct made){0};
-    assert_int_equal(options_parse(&m->values, OPTION_COMMAND_MIGRATE, argc, argv, err), 0);
+    assert_int_equal(options_parse(&m->values, command, argc, argv, err), 0);
     int rc = config_from_options(&m->cfg, &m->values, err);
     for (int i = 0; i < argc; i++)
         free(argv[i]);
     return rc;
+}
+
+static int configure(struct made *m, struct err *err, const char *const *words)
+{
+    return configure_as(OPTION_COMMAND_MIGRATE, m, err, words);
 }
 
 static void drop(struct made *m)
@@ -312,6 +318,68 @@ static void wrong_password_files(void **state)
     REFUSED("--target-password-file: ", SIDES, "--target-password-file=/tmp");
 }
 
+static void backup_has_a_file_in_the_targets_place(void **state)
+{
+    (void)state;
+    struct made m;
+    struct err err = {0};
+    const char *all[] = {"--source=redis://a/3", "--output=x.rdb", "--force", "--format=json",
+                         NULL};
+    assert_int_equal(configure_as(OPTION_COMMAND_BACKUP, &m, &err, all), 0);
+    assert_int_equal(task_way(&m.cfg.task), TASK_BACKUP);
+    assert_int_equal(m.cfg.task.type, TASK_FULL);
+    assert_string_equal(m.cfg.task.backup, "x.rdb");
+    assert_true(m.cfg.task.force);
+    assert_int_equal(m.cfg.output, CONFIG_OUTPUT_JSON);
+    assert_int_equal(db_select_target(&m.cfg.task.select, 3), 3);
+    assert_int_equal(db_select_target(&m.cfg.task.select, 0), -1);
+    drop(&m);
+    const char *no_file[] = {"--source=redis://a", NULL};
+    assert_int_equal(configure_as(OPTION_COMMAND_BACKUP, &m, &err, no_file), -1);
+    assert_string_equal(err.msg, "--output: missing, say which file to write");
+    options_release(&m.values);
+    const char *no_source[] = {"--output=x", NULL};
+    assert_int_equal(configure_as(OPTION_COMMAND_BACKUP, &m, &err, no_source), -1);
+    assert_non_null(strstr(err.msg, "--source: missing"));
+    options_release(&m.values);
+}
+
+static void inspect_takes_a_file_or_a_server(void **state)
+{
+    (void)state;
+    struct made m;
+    struct err err = {0};
+    const char *file[] = {"a.rdb", "--output=jsonl", "--for=valkey-9.1", "--top=1000", NULL};
+    assert_int_equal(configure_as(OPTION_COMMAND_INSPECT, &m, &err, file), 0);
+    assert_string_equal(m.cfg.task.file, "a.rdb");
+    assert_int_equal(m.cfg.output, CONFIG_OUTPUT_JSONL);
+    assert_int_equal(m.cfg.supposed.version, 0x090100);
+    assert_int_equal(m.cfg.top, 1000);
+    assert_int_equal(m.cfg.log.level, LOG_WARN);
+    drop(&m);
+    const char *server[] = {"rediss://:hunter2@h/1", "--tls-ca=ca.pem", NULL};
+    assert_int_equal(configure_as(OPTION_COMMAND_INSPECT, &m, &err, server), 0);
+    assert_null(m.cfg.task.file);
+    assert_true(m.cfg.task.source.uri.tls);
+    assert_string_equal(m.cfg.task.source.tls.ca_file, "ca.pem");
+    assert_false(m.cfg.has_supposed);
+    assert_int_equal(m.cfg.top, 20);
+    assert_int_equal(db_select_target(&m.cfg.task.select, 0), -1);
+    drop(&m);
+    const char *const bad[][3] = {{"a.rdb", "--top=1001", "--top: must be"},
+                                  {"a.rdb", "--top=x", "--top: must be"},
+                                  {"a.rdb", "--for=hunter2", "--for: must be redis"},
+                                  {"ftp://hunter2", "--quiet", "FILE|URI: "}};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        const char *words[] = {bad[i][0], bad[i][1], NULL};
+        assert_int_equal(configure_as(OPTION_COMMAND_INSPECT, &m, &err, words), -1);
+        assert_int_equal(err.code, ERR_USAGE);
+        assert_memory_equal(err.msg, bad[i][2], strlen(bad[i][2]));
+        assert_null(strstr(err.msg, "hunter2"));
+        options_release(&m.values);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -326,6 +394,8 @@ int main(void)
         cmocka_unit_test(tls_options_need_tls),
         cmocka_unit_test(passwords_by_precedence),
         cmocka_unit_test(wrong_password_files),
+        cmocka_unit_test(backup_has_a_file_in_the_targets_place),
+        cmocka_unit_test(inspect_takes_a_file_or_a_server),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

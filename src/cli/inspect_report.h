@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What inspecting found: tables for people, one JSON object, and the line of one key. Pure.
+#ifndef KEYHAUL_CLI_INSPECT_REPORT_H
+#define KEYHAUL_CLI_INSPECT_REPORT_H
+
+#include "control/inspect.h"
+#include "control/text.h"
+
+struct inspect_report {
+    const struct inspect *in;
+    const struct inspect_source *source;
+    const struct server_facts *supposed; /* --for; NULL: not asked */
+};
+
+void inspect_report_table(const struct inspect_report *r, struct text *t); /* 80 columns */
+void inspect_report_json(const struct inspect_report *r, struct text *t);  /* one line */
+
+/* The canonical line of a key: docs/formats/canonical.md. Its name may be long: `put` takes the
+ * line in pieces. */
+KH_MUST int inspect_report_key(const struct inspect_key *key,
+                               int (*put)(void *ctx, const void *p, size_t n, struct err *err),
+                               void *ctx, struct err *err);
+
+#endif
