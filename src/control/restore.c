@@ -310,6 +310,10 @@ static int restore_one(struct run *r, const struct parts *ps, size_t i, struct e
     int rc = restore_part(r, ps->path[i], i + 1 == ps->n, err);
     pipeline_read_file(&r->pl, -1, 0);
     close_part(&o);
+    const struct reader *in = &r->pl.r;
+    if (rc < 0 && err->code == ERR_END)
+        err_wrap(err, "cut off after %llu bytes",
+                 (unsigned long long)(reader_pos(in) + (uint64_t)(in->end - in->p)));
     /* What the target says is not put under the file's name. */
     return rc < 0 && is_about_file(err->code) ? err_wrap(err, "%.150s", ps->path[i]) : rc;
 }

@@ -95,7 +95,7 @@ static const struct row rows[] = {
     COMMAND("UNLINK", V(4, 0), 0, old_unlink),
     COMMAND("COPY", V(6, 2), 0, old_copy),
     COMMAND("RESTORE", V(5, 0), 0, old_restore),
-    COMMAND_REFUSE("SWAPDB", V(4, 0), "the target cannot swap databases"),
+    {"SWAPDB", NULL, 0, 0, false, V(4, 0), 0, REFUSE, 0, NULL, "the target cannot swap databases"},
 
     OPTION("EXPIREAT", "NX", 3, 0, V(7, 0), 0, DROP),
     OPTION("EXPIREAT", "XX", 3, 0, V(7, 0), 0, DROP),

@@ -148,3 +148,23 @@ def certificates(tmp_path_factory):
 @pytest.fixture(scope="session")
 def servers():
     return find_servers()
+
+
+@pytest.fixture(scope="module")
+def running():
+    """running(name): that server, one for all tests of a file, emptied."""
+    found, up = find_servers(), {}
+
+    def get(name="default"):
+        if name not in found:
+            pytest.skip("no server %s here (KEYHAUL_SERVERS)" % name)
+        if name not in up:
+            up[name] = Server(binary=found[name], name="running").start()
+        with up[name].connect() as c:
+            c.call("FLUSHALL")
+            if up[name].version >= (7, 0, 0):
+                c.call("FUNCTION", "FLUSH")
+        return up[name]
+    yield get
+    for s in up.values():
+        s.stop()

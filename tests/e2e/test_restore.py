@@ -8,32 +8,11 @@ import re
 import pytest
 
 from lib.canon import differences, has_field_ttl, read_manifest, string
-from lib.server import Server, find_servers
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden"
 DUMPS = sorted(p.stem for p in (GOLDEN / "rdb").glob("*.rdb"))
 RELEASE_CANDIDATE = "redis-7.0-rc1-prerelease"  # no released server reads it
 SEEN = {}  # large lists that were taken apart already
-
-
-@pytest.fixture(scope="module")
-def running():
-    """running(name): that server, one for all tests of this file, emptied."""
-    found, up = find_servers(), {}
-
-    def get(name):
-        if name not in found:
-            pytest.skip("no server %s here (KEYHAUL_SERVERS)" % name)
-        if name not in up:
-            up[name] = Server(binary=found[name], name="restore").start()
-        with up[name].connect() as c:
-            c.call("FLUSHALL")
-            if up[name].version >= (7, 0, 0):
-                c.call("FUNCTION", "FLUSH")
-        return up[name]
-    yield get
-    for s in up.values():
-        s.stop()
 
 
 @pytest.fixture(params=["default", "valkey-9.1", "redis-8.6", "redis-6.0"])

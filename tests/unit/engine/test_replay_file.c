@@ -284,7 +284,7 @@ static void files_in_a_row(void **state)
     struct replay_cut cut = {0};
     struct buf a, b;
     buf_init(&a, 1 << 16);
-    add_text(&a, "#TS:1650000000\r\n");
+    add_text(&a, "#TS:1699999995\r\n");
     rig_commands(&a, "SELECT 3|SET k v EX 10|MULTI|SET lost 1");
     b = commands("SET k v EX 10|PERSIST k");
     int fd_a = make_file(buf_span(&a)), fd_b = make_file(buf_span(&b));
@@ -295,7 +295,7 @@ static void files_in_a_row(void **state)
     assert_int_equal(replay_file(&rp, &cut, &g->err), 0);
     assert_true(cut.cut);
     assert_int_equal(g->pl.hold.n, 1);
-    pipeline_read_file(&g->pl, fd_b, FILE_MS);
+    pipeline_read_file(&g->pl, fd_b, RIG_WALL_MS);
     assert_int_equal(replay_file(&rp, &cut, &g->err), 0);
     assert_false(cut.cut);
     assert_int_equal(cut.at, b.n);
@@ -304,7 +304,7 @@ static void files_in_a_row(void **state)
     rig_close(g);
     char want[200];
     snprintf(want, sizeof(want), "3:SET k v PXAT %lld\n0:SET k v PXAT %lld\n0:PERSIST k\n",
-             1650000010000LL + HOLD_SHIFT_MS, 1600000010000LL + HOLD_SHIFT_MS);
+             1700000005000LL + HOLD_SHIFT_MS, 1700000010000LL + HOLD_SHIFT_MS);
     assert_string_equal(fake_text(&g->target.ran), want);
     close(fd_a);
     close(fd_b);
