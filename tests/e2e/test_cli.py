@@ -56,7 +56,8 @@ def wait_for(look, what, seconds=10):
 
 @pytest.mark.parametrize("args", [[], ["help"], ["--help"], ["-h"], ["help", "migrate"],
                                   ["help", "help"], ["help", "version"], ["migrate", "--help"],
-                                  ["migrate", "-h"]])
+                                  ["migrate", "-h"], ["help", "restore"], ["restore", "--help"],
+                                  ["restore", "-h"]])
 def test_help_fits_80_columns_and_names_the_exit_statuses(args):
     r = run(*args)
     assert r.returncode == 0 and r.stderr == ""
@@ -66,7 +67,8 @@ def test_help_fits_80_columns_and_names_the_exit_statuses(args):
 
 
 def test_help_is_the_same_either_way():
-    assert run("help", "migrate").stdout == run("migrate", "--help").stdout
+    for command in ("migrate", "restore"):
+        assert run("help", command).stdout == run(command, "--help").stdout
     assert run().stdout == run("--help").stdout == run("help").stdout
 
 
@@ -79,6 +81,7 @@ def test_version():
 
 def test_generated_documents_are_current():
     for path, args in (("docs/reference/migrate.md", ["--markdown", "migrate"]),
+                       ("docs/reference/restore.md", ["--markdown", "restore"]),
                        ("docs/keyhaul.1", ["--man"])):
         assert run("help", *args).stdout == (ROOT / path).read_text(), f"{path}: run make docs"
 
@@ -153,11 +156,52 @@ def test_wrong_usage(name, args):
     assert SECRET not in r.stderr
 
 
+TARGET = ["--target", "redis://127.0.0.1:2"]
+WRONG_RESTORE = [
+    ("FILE: missing", TARGET),
+    ("FILE: missing", [*TARGET, "--"]),
+    ("FILE: must not be empty", ["", *TARGET]),
+    ("FILE: takes just one, argument 4", ["a.rdb", *TARGET, SECRET]),
+    ("FILE: takes just one, argument 2", ["a.rdb", SECRET, *TARGET]),
+    ("--target", ["a.rdb"]),
+    ("--target", ["a.rdb", "--target", f"http://:{SECRET}@h"]),
+    ("--target", ["a.rdb", *TARGET, *TARGET]),
+    ("--target", ["a.rdb", "--target", "redis://h/3"]),
+    ("--source", ["a.rdb", *TARGET, "--source", f"redis://:{SECRET}@h"]),
+    ("--until", ["a.rdb", *TARGET, "--until", "caught-up"]),
+    ("--type", ["a.rdb", *TARGET, "--type=full"]),
+    ("--source-password-file", ["a.rdb", *TARGET, f"--source-password-file={SECRET}"]),
+    ("--on-conflict", ["a.rdb", *TARGET, "--on-conflict", "replace"]),
+    ("--db", ["a.rdb", *TARGET, "--db", "x"]),
+]
+
+
+@pytest.mark.parametrize("words,args", WRONG_RESTORE,
+                         ids=[" ".join(a[-2:])[:40] for _, a in WRONG_RESTORE])
+def test_wrong_usage_of_restore(words, args):
+    r = run("restore", *args)
+    assert r.returncode == 2 and r.stdout == ""
+    first, second = r.stderr.splitlines()
+    assert first.startswith(f"keyhaul restore: {words}"), first
+    assert second == "try: keyhaul help restore"
+    assert SECRET not in r.stderr
+
+
+def test_a_restore_needs_no_source(silent):
+    """The file may stand before the options or behind them; one that is not there is named."""
+    target = f"redis://127.0.0.1:{silent}"
+    for args in (["nowhere.rdb", "--target", target], ["--target", target, "nowhere.rdb"]):
+        r = run("restore", *args)
+        assert r.returncode == 2 and "cannot open nowhere.rdb" in r.stderr
+
+
 def test_near_names_are_suggested():
     assert "did you mean --source?" in run("migrate", "--sorce", "x").stderr
     assert "did you mean --source?" in run("migrate", "-source", "x").stderr
     assert "did you mean --on-conflict?" in run("migrate", "--onconflict", "x").stderr
     assert "did you mean migrate?" in run("migrat").stderr
+    assert "did you mean restore?" in run("restor").stderr
+    assert "did you mean --target?" in run("restore", "a.rdb", "--targe", "x").stderr
 
 
 @pytest.mark.parametrize("args", [["migrat"], [f"redis://:{SECRET}@h"], [""], ["help", "migrat"],

@@ -29,6 +29,7 @@ WRITTEN = [ROOT / "README.md", TUTORIAL, ROOT / "docs" / "README.md", ROOT / "do
 PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")})
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
 COLUMNS = 80
+COMMANDS = ("migrate", "restore")
 
 
 def name(page):
@@ -46,12 +47,13 @@ def prose(page):
 
 
 def command_lines(page):
-    """Each `keyhaul migrate ...` of the shell blocks, its continuation lines joined."""
+    """(command, arguments) of each `keyhaul migrate ...`, `keyhaul restore ...` of the shell blocks,
+    continuation lines joined."""
     for body in blocks(page):
         for line in body.replace("\\\n", " ").splitlines():
-            m = re.search(r"keyhaul migrate (.*?)(?: [|;&]| 2?>|$)", line)
+            m = re.search(r"keyhaul (%s) (.*?)(?: [|;&]| 2?>|$)" % "|".join(COMMANDS), line)
             if m and not line.startswith("#"):
-                yield m.group(1).split()
+                yield m.group(1), m.group(2).split()
 
 
 def help_text(*args):
@@ -218,26 +220,30 @@ def test_rights_of_the_guide(source, target, keyhaul):
 # -- what is named exists ----------------------------------------------------------------------
 @pytest.mark.parametrize("page", WRITTEN, ids=name)
 def test_options_exist(page):
-    known = set(re.findall(r"^  (--[a-z-]+)", help_text("help", "migrate"), re.M))
-    assert {"--source", "--until", "--metrics-file"} <= known
+    known = {c: set(re.findall(r"^  (--[a-z-]+)", help_text("help", c), re.M)) for c in COMMANDS}
+    assert {"--source", "--until", "--metrics-file"} <= known["migrate"]
     named = {o for span in re.findall(r"`([^`]*)`", prose(page))
              for o in re.findall(r"(?<!\S)(--[a-z][a-z-]*)", span)}
-    named |= {a.split("=")[0] for line in command_lines(page) for a in line if a.startswith("--")}
-    assert named <= known, sorted(named - known)
+    everywhere = set().union(*known.values())
+    assert named <= everywhere, sorted(named - everywhere)
+    for command, line in command_lines(page):
+        given = {a.split("=")[0] for a in line if a.startswith("--")}
+        assert given <= known[command], (command, sorted(given - known[command]))
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=name)
 def test_command_lines_are_understood(page):
     """With --help behind it the parser looks at every option and choice, and nothing is moved."""
-    for words in command_lines(page):
+    for command, words in command_lines(page):
         words = [w.strip("'\"") for w in words]
-        r = subprocess.run([keyhaul_binary(), "migrate", *words, "--help"], timeout=10,
+        r = subprocess.run([keyhaul_binary(), command, *words, "--help"], timeout=10,
                            capture_output=True, text=True, stdin=subprocess.DEVNULL)
         assert r.returncode == 0, "%s\n%s" % (" ".join(words), r.stderr)
 
 
 def test_some_command_lines_are_there():
-    assert sum(1 for page in WRITTEN for _ in command_lines(page)) >= 8
+    there = [command for page in WRITTEN for command, _ in command_lines(page)]
+    assert there.count("migrate") >= 8 and there.count("restore") >= 4
 
 
 def test_exit_statuses_are_those_of_the_help():
