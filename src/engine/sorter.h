@@ -7,9 +7,9 @@
 
 #include "io/store.h"
 
-#define SORTER_MEM_BYTES (8u << 20) /* before a run is written; a larger pair is a run of its own  \
-                                     */
-#define SORTER_PAIR_MAX (15u << 20) /* both parts together, bytes */
+/* Before a run is written; a larger pair is a run of its own. */
+#define SORTER_MEM_BYTES (8u << 20)
+#define SORTER_PAIR_MAX  (15u << 20) /* both parts together, bytes */
 
 struct sorter {
     struct buf mem, index; /* pairs, and where each begins */

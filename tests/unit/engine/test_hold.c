@@ -465,7 +465,7 @@ static void room_for_what_is_held(void **state)
             p = strchr(p, '\n') + 1;
         assert_memory_equal(p, key, strlen(key));
         p = strchr(p, ':') + 1;
-        assert_int_equal(atoi(strchr(p, ':') + 1), i);
+        assert_int_equal(strtol(strchr(p, ':') + 1, NULL, 10), i);
         p = strchr(p, '\n') + 1;
     }
     finish(f);

@@ -34,8 +34,9 @@ static void passing_faults(void **state)
         "NOMASTERLINK Can't SYNC while not connected with my master",
         "EXECABORT Transaction discarded because of: OOM command not allowed when used memory > ",
         "EXECABORT Transaction discarded because of: READONLY You can't write against a read onl",
-        "ERR Error running script (call to f_dba13b575c164a4c8b12019c1deebe1a2c6279f8): "
-        "@user_script:2: @user_script: 2: -OOM command not allowed when used memory > 'maxmemory'.",
+        ("ERR Error running script (call to f_dba13b575c164a4c8b12019c1deebe1a2c6279f8): "
+         "@user_script:2: @user_script: 2: -OOM command not allowed when used memory > "
+         "'maxmemory'."),
         "ERR Error running script (call to f_dba1): @user_script:2: -READONLY You can't write",
         "OOM command not allowed when used memory > 'maxmemory'. script: dba1, on @user_script:2.",
     };
