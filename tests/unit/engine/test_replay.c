@@ -519,8 +519,8 @@ static void held_of_long_commands(void **state)
 {
     (void)state;
     static const struct fake_rule rules[] = {{.match = "PEXPIRETIME k", .reply = HAS_HELD}};
-    static const char *const before[] = {"SET k", "PSETEX k 10", "RESTORE k " IN_10MS};
-    static const char *const after[] = {"PXAT " IN_10MS, NULL, "ABSTTL"};
+    static const char *const before[] = {"SET k", "PSETEX k 10", ("RESTORE k " IN_10MS)};
+    static const char *const after[] = {("PXAT " IN_10MS), NULL, "ABSTTL"};
     for (size_t i = 0; i < 3; i++) {
         struct rig *g = rig_new();
         struct buf b = giant(before[i], after[i], 5 << 20);
