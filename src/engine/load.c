@@ -40,7 +40,9 @@ int load_init(struct load *ld, const struct load_config *cfg, struct err *err)
         batch_init(&ld->batch[i], cfg->store_dir, cfg->store_max_bytes);
     store_init(&ld->whole, BATCH_MEM_BYTES, cfg->store_max_bytes, cfg->store_dir);
     store_init(&ld->nodes, BATCH_MEM_BYTES, cfg->store_max_bytes, cfg->store_dir);
-    return rdb_elems_new(&ld->elems, LOAD_ELEM_MAX, err);
+    if (rdb_elems_new(&ld->elems, LOAD_ELEM_MAX, err) < 0) return -1;
+    rdb_elems_split_above(ld->elems, LOAD_SPLIT_ABOVE);
+    return 0;
 }
 
 void load_release(struct load *ld)
@@ -291,7 +293,9 @@ static int load_value(struct load *ld, const struct rdb_rec *rec, struct err *er
         int rc = load_transcoded(ld, rec, err);
         if (rc != 1) return rc;
     }
-    if (by_elements(rec->type)) return load_chunked(ld, rec, err);
+    uint64_t blob;
+    if (rdb_elems_blob_bytes(r, rec->type, &blob, err) < 0) return -1;
+    if (by_elements(rec->type) && blob <= LOAD_ELEM_MAX) return load_chunked(ld, rec, err);
     if (rec->type == RDB_STRING) { /* too large for one RESTORE: its hint is given up */
         struct rdb_str s;
         if (rdb_str_head(r, &s, err) < 0) return -1;

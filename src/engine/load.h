@@ -7,7 +7,9 @@
 //                          knows no PXAT (before 6.2)
 //   known type, <= 1 MB    RESTORE with the source's own bytes, footer version 6
 //   unknown, <= 1 MB       turned into a type that the target knows, RESTORE (wire/rdb/transcode.h)
-//   list, set, zset, hash  larger: RPUSH / SADD / ZADD / HSET in chunks
+//   list, set, zset, hash  larger: RPUSH / SADD / ZADD / HSET in chunks; an element above 1 MB has
+//                          a command of its own; one packed blob above 7 MB: RESTORE through a
+//                          store
 //   stream, module, array  larger: RESTORE through a store
 //   stream, unknown type   larger: RESTORE without messages, then XADD in batches
 // `fail` and `skip` never replace: SET NX, RESTORE without REPLACE; chunked ones ask EXISTS first.
@@ -24,7 +26,8 @@
 
 #define LOAD_RESTORE_MAX (1u << 20) /* serialized bytes; above, chunks */
 #define LOAD_INPLACE_MAX (8u << 20) /* strings sent in one piece */
-#define LOAD_ELEM_MAX    (7u << 20) /* longest element, field or value of a chunked value */
+#define LOAD_SPLIT_ABOVE (1u << 20) /* elements larger than this go in pieces, through a store */
+#define LOAD_ELEM_MAX    (7u << 20) /* longest packed blob that is taken apart */
 
 struct load {
     struct pipeline *pl;
@@ -79,6 +82,10 @@ KH_MUST int load_run(struct load *ld, struct err *err);
 
 /* A value by chunks, in any size. */
 KH_MUST int load_chunked(struct load *ld, const struct rdb_rec *rec, struct err *err);
+/* An element with a string that is too large to be held, by a command of its own. 1: larger than
+ * the target takes; nothing of it was sent, and it has been passed over. */
+KH_MUST int load_split_elem(struct load *ld, const struct rdb_rec *rec, struct rdb_elem *e,
+                            uint64_t *ret_bytes, struct err *err);
 /* A string larger than fits in place; its head has been read. */
 KH_MUST int load_long_string(struct load *ld, const struct rdb_rec *rec, const struct rdb_str *s,
                              struct err *err);

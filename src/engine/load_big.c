@@ -129,6 +129,12 @@ static int put_elems(struct load *ld, const struct rdb_rec *rec, uint64_t *ret_b
     struct rdb_elem e;
     int rc;
     while ((rc = rdb_elems_next(ld->elems, &e, err)) == 1) {
+        if (e.split) {
+            if (close_command(ld, rec, n * per, err) < 0) return -1;
+            n = 0;
+            if ((rc = load_split_elem(ld, rec, &e, &bytes, err)) != 0) return rc;
+            continue;
+        }
         if (put_elem(ld, rec, &e, err) < 0) return -1;
         n++;
         if (n < CHUNK_ELEMS && ld->args.n + ld->tail.n < CHUNK_BYTES) continue;
@@ -137,7 +143,7 @@ static int put_elems(struct load *ld, const struct rdb_rec *rec, uint64_t *ret_b
         n = 0;
     }
     if (rc < 0) return -1;
-    *ret_bytes = bytes + ld->args.n;
+    *ret_bytes += bytes + ld->args.n;
     return close_command(ld, rec, n * per, err);
 }
 
@@ -151,6 +157,22 @@ static bool has_field_ttl(enum rdb_type type)
     return type == RDB_HASH_METADATA || type == RDB_HASH_LISTPACK_EX ||
            type == RDB_HASH_METADATA_PRE_GA || type == RDB_HASH_LISTPACK_EX_PRE_GA ||
            type == RDB_VALKEY_HASH_2;
+}
+
+/* Refused, and the policy is to go on: without the rest of it, and without what was sent. */
+static int drop_rest(struct load *ld, const struct rdb_rec *rec, struct err *err)
+{
+    struct rdb_elem e;
+    struct span piece, argv[] = {span_str(ld->unlink ? "UNLINK" : "DEL"), rec->a};
+    uint64_t n;
+    int rc;
+    while ((rc = rdb_elems_next(ld->elems, &e, err)) == 1) {
+        while (e.split && (rc = rdb_elems_split_next(ld->elems, &e, &n, err)) == 1)
+            while ((rc = rdb_elems_piece(ld->elems, &piece, err)) == 1)
+                continue;
+        if (rc < 0) return -1;
+    }
+    return rc < 0 ? -1 : batch_args(load_batch(ld), 2, argv, err);
 }
 
 int load_chunked(struct load *ld, const struct rdb_rec *rec, struct err *err)
@@ -172,6 +194,7 @@ int load_chunked(struct load *ld, const struct rdb_rec *rec, struct err *err)
     if (begin(ld, rec, err) < 0) return -1;
     if (rdb_elems_begin(ld->elems, &ld->pl->r, rec->type, true, err) < 0) return -1;
     int rc = put_elems(ld, rec, &bytes, err);
+    if (rc == 1) rc = drop_rest(ld, rec, err);
     if (rc < 0) {
         char name[160];
         return err_wrap(err, "key %s of database %llu", num_quote(name, sizeof(name), rec->a),

@@ -37,6 +37,15 @@ struct rdb_elems {
         struct zipmap zm;
     } blob;
     struct buf a, b; /* scratch; a also holds a blob that was compressed */
+    size_t split_bytes;
+    struct { /* an element that is given in pieces */
+        unsigned strings, given;
+        bool node; /* the only one of a list's packed node */
+        struct rdb_pieces it;
+        struct span rest; /* of the piece at hand */
+        uint64_t left;    /* of the string */
+        uint8_t last;     /* byte of the node */
+    } split;
     char text_a[NUM_INT64_CHARS], text_b[NUM_INT64_CHARS];
 };
 
@@ -85,6 +94,7 @@ int rdb_elems_new(struct rdb_elems **ret, size_t max_bytes, struct err *err)
 void rdb_elems_free(struct rdb_elems *it)
 {
     if (!it) return;
+    rdb_pieces_end(&it->split.it);
     buf_release(&it->a);
     buf_release(&it->b);
     free(it);
@@ -109,10 +119,24 @@ int rdb_elems_begin(struct rdb_elems *it, struct reader *r, enum rdb_type type, 
     return lay->counted ? rdb_len(r, &it->left, err) : 0;
 }
 
+/* 1: larger than `most`; the reader is where it was. */
+static int get_at_most(struct rdb_elems *it, size_t most, struct buf *scratch, struct span *ret,
+                       struct err *err)
+{
+    struct rdb_str s;
+    size_t held = (size_t)(it->r->p - it->r->keep);
+    buf_clear(scratch);
+    if (rdb_str_head(it->r, &s, err) < 0) return -1;
+    if (KH_UNLIKELY(s.n > most) && it->split_bytes && it->release) {
+        it->r->p = it->r->keep + held;
+        return 1;
+    }
+    return rdb_str_body(it->r, &s, scratch, it->max_bytes, ret, err);
+}
+
 static int get_str(struct rdb_elems *it, struct buf *scratch, struct span *ret, struct err *err)
 {
-    buf_clear(scratch);
-    return rdb_str_get(it->r, scratch, it->max_bytes, ret, err);
+    return get_at_most(it, it->split_bytes, scratch, ret, err);
 }
 
 static int check_score(struct rdb_elems *it, double v, double *ret, struct err *err)
@@ -181,20 +205,46 @@ static int read_expire_fixed(struct rdb_elems *it, int64_t *ret, struct err *err
     return 0;
 }
 
+static bool timed_before(const struct rdb_elems *it)
+{
+    return it->type == RDB_HASH_METADATA || it->type == RDB_HASH_METADATA_PRE_GA;
+}
+
+/* What stands behind the strings. */
+static int plain_end(struct rdb_elems *it, struct rdb_elem *e, struct err *err)
+{
+    if (it->type == RDB_ZSET) return read_text_score(it, &e->score, err);
+    if (it->type == RDB_ZSET_2) return read_binary_score(it, &e->score, err);
+    if (it->type == RDB_VALKEY_HASH_2) return read_expire_fixed(it, &e->expire_ms, err);
+    return 0;
+}
+
+static int begin_split(struct rdb_elems *it, struct rdb_elem *e, unsigned strings, bool node)
+{
+    e->split = true;
+    it->split.strings = strings;
+    it->split.given = 0;
+    it->split.node = node;
+    return 1;
+}
+
 static int next_plain(struct rdb_elems *it, struct rdb_elem *e, struct err *err)
 {
-    if (it->release) reader_release(it->r);
+    struct reader *r = it->r;
+    if (it->release) reader_release(r);
     if (it->left == 0) return 0;
     it->left--;
-    bool timed = it->type == RDB_HASH_METADATA || it->type == RDB_HASH_METADATA_PRE_GA;
+    size_t held = (size_t)(r->p - r->keep);
     e->expire_ms = -1;
-    if (timed && read_expire_len(it, &e->expire_ms, err) < 0) return -1;
-    if (get_str(it, &it->a, &e->a, err) < 0) return -1;
-    if (it->lay.width == 2 && get_str(it, &it->b, &e->b, err) < 0) return -1;
-    if (it->type == RDB_ZSET && read_text_score(it, &e->score, err) < 0) return -1;
-    if (it->type == RDB_ZSET_2 && read_binary_score(it, &e->score, err) < 0) return -1;
-    if (it->type == RDB_VALKEY_HASH_2 && read_expire_fixed(it, &e->expire_ms, err) < 0) return -1;
-    return 1;
+    if (timed_before(it) && read_expire_len(it, &e->expire_ms, err) < 0) return -1;
+    int rc = get_str(it, &it->a, &e->a, err);
+    if (rc == 0 && it->lay.width == 2) rc = get_str(it, &it->b, &e->b, err);
+    if (rc < 0) return -1;
+    if (rc == 1) {
+        r->p = r->keep + held;
+        return begin_split(it, e, it->lay.width, false);
+    }
+    return plain_end(it, e, err) < 0 ? -1 : 1;
 }
 
 static int open_packed(struct rdb_elems *it, struct span blob, size_t *ret_n, struct err *err)
@@ -221,12 +271,16 @@ static bool next_packed(struct rdb_elems *it, struct packed_val *v)
     return false;
 }
 
+/* 1: too large. */
 static int load_blob(struct rdb_elems *it, struct err *err)
 {
     struct span blob;
     uint64_t pos = reader_pos(it->r);
     size_t n;
-    if (get_str(it, &it->a, &blob, err) < 0) return -1;
+    /* Only of lists' nodes it is known that so large ones hold a single element. */
+    size_t most = it->lay.counted ? it->max_bytes : SIZE_MAX;
+    int rc = get_at_most(it, most, &it->a, &blob, err);
+    if (rc) return rc;
     if (open_packed(it, blob, &n, err) < 0)
         return err_wrap(err, "RDB byte %llu, a %s", (unsigned long long)pos,
                         rdb_kind_name(it->kind));
@@ -239,19 +293,24 @@ static int load_blob(struct rdb_elems *it, struct err *err)
 
 enum container { CONTAINER_PLAIN = 1, CONTAINER_PACKED = 2 };
 
-/* The next blob, or a plain node of a list (7.0+). 1: *e holds the latter's element. */
+/* The next blob, or a plain node of a list (7.0+). 1: *e holds the latter's element, or tells that
+ * it is too large. */
 static int next_node(struct rdb_elems *it, struct rdb_elem *e, struct err *err)
 {
     it->left--;
     if (it->type == RDB_LIST_QUICKLIST_2) {
         uint64_t c;
         if (rdb_len(it->r, &c, err) < 0) return -1;
-        if (c == CONTAINER_PLAIN) return get_str(it, &it->a, &e->a, err) < 0 ? -1 : 1;
+        if (c == CONTAINER_PLAIN) {
+            int rc = get_str(it, &it->a, &e->a, err);
+            return rc < 0 ? -1 : rc == 0 ? 1 : begin_split(it, e, 1, false);
+        }
         if (c != CONTAINER_PACKED)
             return rdb_bad(err, it->r, "expected a list container (1 or 2), found %llu",
                            (unsigned long long)c);
     }
-    return load_blob(it, err);
+    int rc = load_blob(it, err);
+    return rc <= 0 ? rc : begin_split(it, e, 1, true);
 }
 
 static int packed_score(struct rdb_elems *it, const struct packed_val *v, double *ret,
@@ -285,6 +344,7 @@ static int fill_packed(struct rdb_elems *it, struct packed_val v[3], struct rdb_
 
 int rdb_elems_next(struct rdb_elems *it, struct rdb_elem *e, struct err *err)
 {
+    e->split = false;
     if (it->lay.enc == PLAIN) return next_plain(it, e, err);
     e->expire_ms = -1;
     for (;;) {
@@ -296,4 +356,125 @@ int rdb_elems_next(struct rdb_elems *it, struct rdb_elem *e, struct err *err)
         int rc = next_node(it, e, err);
         if (rc) return rc;
     }
+}
+
+/* --- in pieces --- */
+
+void rdb_elems_split_above(struct rdb_elems *it, size_t bytes)
+{
+    it->split_bytes = bytes;
+}
+
+/* More of the string into it->split.rest. 0: none. */
+static int refill(struct rdb_elems *it, struct err *err)
+{
+    int rc = rdb_pieces_next(&it->split.it, it->r, &it->split.rest, err);
+    if (rc == 1 && it->split.rest.n) it->split.last = it->split.rest.p[it->split.rest.n - 1];
+    return rc;
+}
+
+static struct span take(struct rdb_elems *it, uint64_t most)
+{
+    struct span *rest = &it->split.rest;
+    struct span some = span_of(rest->p, rest->n < most ? rest->n : (size_t)most);
+    *rest = span_of(rest->p + some.n, rest->n - some.n);
+    return some;
+}
+
+/* A node of one element, before and behind which stands:
+ *   ziplist   <bytes u32> <tail u32 = 10> <count u16 = 1> 00 80 <length u32 be> ... ff
+ *   listpack  <bytes u32> <count u16 = 1> f0 <length u32> ... <entry's length, 5 bytes at most> ff
+ */
+#define ZIPLIST_HEAD  16
+#define LISTPACK_HEAD 11
+
+static bool is_single(enum encoding enc, const uint8_t *head, uint64_t n, uint64_t *ret_n)
+{
+    if (enc == ZIPLIST) {
+        uint32_t len = (uint32_t)head[12] << 24 | (uint32_t)head[13] << 16 |
+                       (uint32_t)head[14] << 8 | head[15];
+        *ret_n = len;
+        return packed_u32(head) == n && packed_u32(head + 4) == 10 && packed_u16(head + 8) == 1 &&
+               head[10] == 0 && head[11] == 0x80 && n == ZIPLIST_HEAD + (uint64_t)len + 1;
+    }
+    uint64_t entry = 5 + (uint64_t)packed_u32(head + 7);
+    unsigned back = entry < 1u << 7    ? 1
+                    : entry < 1u << 14 ? 2
+                    : entry < 1u << 21 ? 3
+                    : entry < 1u << 28 ? 4
+                                       : 5;
+    *ret_n = entry - 5;
+    return packed_u32(head) == n && packed_u16(head + 4) == 1 && head[6] == 0xf0 &&
+           n == 6 + entry + back + 1;
+}
+
+static int open_single(struct rdb_elems *it, uint64_t n, uint64_t *ret_n, struct err *err)
+{
+    uint8_t head[ZIPLIST_HEAD];
+    size_t want = it->lay.enc == ZIPLIST ? ZIPLIST_HEAD : LISTPACK_HEAD, got = 0;
+    while (got < want) {
+        int rc = it->split.rest.n ? 1 : refill(it, err);
+        if (rc < 0) return -1;
+        if (rc == 0) return rdb_bad(err, it->r, "a node of a list is cut short");
+        struct span some = take(it, want - got);
+        memcpy(head + got, some.p, some.n);
+        got += some.n;
+    }
+    if (is_single(it->lay.enc, head, n, ret_n)) return 0;
+    return err_set(err, ERR_LIMIT,
+                   "RDB byte %llu: a list's node of %llu bytes that holds several elements, the "
+                   "limit is %zu",
+                   (unsigned long long)reader_pos(it->r), (unsigned long long)n, it->split_bytes);
+}
+
+int rdb_elems_split_next(struct rdb_elems *it, struct rdb_elem *e, uint64_t *ret_n, struct err *err)
+{
+    struct rdb_str s;
+    bool plain = it->lay.enc == PLAIN;
+    if (it->split.given == 0) e->expire_ms = -1;
+    if (it->split.given == it->split.strings) return plain ? plain_end(it, e, err) : 0;
+    if (plain && it->split.given == 0 && timed_before(it) &&
+        read_expire_len(it, &e->expire_ms, err) < 0)
+        return -1;
+    it->split.given++;
+    if (rdb_str_head(it->r, &s, err) < 0) return -1;
+    rdb_pieces_end(&it->split.it);
+    if (rdb_pieces_begin(&it->split.it, &s, err) < 0) return -1;
+    it->split.rest = span_of(NULL, 0);
+    uint64_t n = s.n;
+    if (it->split.node && open_single(it, s.n, &n, err) < 0) return -1;
+    *ret_n = it->split.left = n;
+    return 1;
+}
+
+int rdb_elems_piece(struct rdb_elems *it, struct span *ret, struct err *err)
+{
+    for (;;) {
+        if (it->split.left && it->split.rest.n) {
+            *ret = take(it, it->split.left);
+            it->split.left -= ret->n;
+            return 1;
+        }
+        int rc = refill(it, err);
+        if (rc == 1) continue;
+        rdb_pieces_end(&it->split.it);
+        if (rc == 0 && it->split.node && it->split.last != 0xff)
+            return rdb_bad(err, it->r, "a node of a list without its end mark");
+        return rc;
+    }
+}
+
+int rdb_elems_blob_bytes(struct reader *r, enum rdb_type type, uint64_t *ret, struct err *err)
+{
+    const struct layout *lay = layout_of(type);
+    struct rdb_str s = {.n = 0};
+    uint64_t min;
+    size_t held = (size_t)(r->p - r->keep);
+    if (lay && lay->enc != PLAIN && !lay->counted) {
+        if (type == RDB_HASH_LISTPACK_EX && reader_u64le(r, &min, err) < 0) return -1;
+        if (rdb_str_head(r, &s, err) < 0) return -1;
+    }
+    r->p = r->keep + held;
+    *ret = s.n;
+    return 0;
 }

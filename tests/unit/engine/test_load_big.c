@@ -477,6 +477,231 @@ static void kept_aside(void **state)
     buf_release(&b);
 }
 
+/* --- elements that are too large to be held --- */
+
+#define HUGE ((1u << 20) + 70000) /* above LOAD_SPLIT_ABOVE */
+#define NODE ((7u << 20) + 5)     /* above LOAD_ELEM_MAX */
+
+static uint8_t *noise_of(size_t n, uint32_t seed)
+{
+    uint8_t *p = malloc(n);
+    assert_non_null(p);
+    kit_noise(p, n, seed);
+    return p;
+}
+
+static void put_score(struct buf *b, unsigned type)
+{
+    double score = -1.5;
+    if (type == RDB_ZSET_2) assert_int_equal(buf_add(b, &score, 8, NULL), 0);
+    if (type == RDB_ZSET) assert_int_equal(buf_add(b, "\x04-1.5", 5, NULL), 0);
+}
+
+/* One element: strings of these lengths, the second only of hashes. */
+static void put_lengths(struct buf *b, unsigned type, const uint8_t *p, size_t n, const uint8_t *v,
+                        size_t v_n)
+{
+    bool hash = rdb_kind_of((enum rdb_type)type) == RDB_KIND_HASH;
+    if (type == RDB_HASH_METADATA) kit_len(b, 6); /* minimum + 5 */
+    if (type == RDB_LIST_QUICKLIST_2) kit_len(b, 1);
+    kit_bytes(b, p, n);
+    if (hash) kit_bytes(b, v, v_n);
+    if (type == RDB_VALKEY_HASH_2) kit_le(b, 1900000000005, 8);
+    put_score(b, type);
+}
+
+/* "RPUSH big <17:...>" as the fake target shows a large argument. */
+static void told(struct buf *want, const char *before, const uint8_t *p, size_t n)
+{
+    assert_int_equal(buf_add(want, before, strlen(before), NULL), 0);
+    fake_word(want, span_of(p, n));
+}
+
+static void want_element(struct buf *want, unsigned type, const uint8_t *p, size_t n,
+                         const uint8_t *v, size_t v_n)
+{
+    switch (rdb_kind_of((enum rdb_type)type)) {
+    case RDB_KIND_LIST: told(want, "3:RPUSH big ", p, n); break;
+    case RDB_KIND_SET: told(want, "3:SADD big ", p, n); break;
+    case RDB_KIND_ZSET: told(want, "3:ZADD big -1.5 ", p, n); break;
+    default:
+        told(want, "3:HSET big ", p, n);
+        told(want, " ", v, v_n);
+        if (type != RDB_HASH) told(want, "\n3:HPEXPIREAT big 1900000000005 FIELDS 1 ", p, n);
+    }
+    assert_int_equal(buf_add(want, "\n", 1, NULL), 0);
+}
+
+static void check_huge(unsigned type, size_t n, size_t v_n, enum rig_feed feed)
+{
+    struct buf rdb, want;
+    uint8_t *p = noise_of(n, 7), *v = noise_of(v_n, 8);
+    bool timed = type == RDB_HASH_METADATA || type == RDB_VALKEY_HASH_2;
+    buf_init(&want, 1 << 20);
+    kit_begin(&rdb, type == RDB_VALKEY_HASH_2 ? "VALKEY080" : "REDIS0012");
+    kit_select(&rdb, 3);
+    kit_key(&rdb, type & 255, "big");
+    if (type == RDB_HASH_METADATA) kit_le(&rdb, 1900000000000, 8);
+    kit_len(&rdb, 3);
+    /* Something small before and behind it, in this order. */
+    const uint8_t *small = (const uint8_t *)"small", *last = (const uint8_t *)"last";
+    put_lengths(&rdb, type, small, 5, small, 5);
+    put_lengths(&rdb, type, p, n, v, v_n);
+    put_lengths(&rdb, type, last, 4, last, 4);
+    kit_end(&rdb);
+    assert_int_equal(buf_add(&want, "3:UNLINK big\n", 13, NULL), 0);
+    want_element(&want, type, small, 5, small, 5);
+    want_element(&want, type, p, n, v, v_n);
+    want_element(&want, type, last, 4, last, 4);
+
+    struct rig *g = rig_new();
+    if (timed) g->target_facts = (struct server_facts)RIG_SERVER(FACTS_REDIS, 7, 4, 12);
+    if (type == RDB_VALKEY_HASH_2)
+        g->target_facts = (struct server_facts)RIG_SERVER(FACTS_VALKEY, 9, 0, 80);
+    kit_load(g, &rdb, feed);
+    if (strcmp(fake_text(&g->target.ran), fake_text(&want)) != 0)
+        fail_msg("type %u\nwanted %s\ngot %s", type, fake_text(&want), fake_text(&g->target.ran));
+    assert_int_equal(counter_get(&g->counters.keys_written), 1);
+    rig_free(g);
+    buf_release(&rdb);
+    buf_release(&want);
+    free(p);
+    free(v);
+}
+
+static void huge_elements(void **state)
+{
+    (void)state;
+    static const unsigned types[] = {RDB_LIST,          RDB_SET,          RDB_ZSET,
+                                     RDB_ZSET_2,        RDB_HASH,         RDB_LIST_QUICKLIST_2,
+                                     RDB_HASH_METADATA, RDB_VALKEY_HASH_2};
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        bool hash = rdb_kind_of((enum rdb_type)types[i]) == RDB_KIND_HASH;
+        check_huge(types[i], HUGE, 3, RIG_FLOWING);
+        if (hash) check_huge(types[i], 3, HUGE, RIG_FLOWING);
+        if (hash) check_huge(types[i], HUGE, HUGE + 1, RIG_FLOWING);
+    }
+    check_huge(RDB_ZSET_2, HUGE, 1, RIG_STARVED);
+}
+
+/* Larger than the target takes: told by name, and nothing of the key stays there. */
+static void huge_elements_refused(void **state)
+{
+    (void)state;
+    static const unsigned types[] = {RDB_LIST, RDB_ZSET_2, RDB_HASH, RDB_HASH};
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        size_t n = i == 3 ? 3 : HUGE, v_n = i == 3 ? HUGE : 3;
+        for (int stop = 0; stop < 2; stop++) {
+            struct buf rdb;
+            uint8_t *p = noise_of(HUGE, 7);
+            kit_begin(&rdb, "REDIS0012");
+            kit_key(&rdb, types[i], "big");
+            kit_len(&rdb, 3);
+            put_lengths(&rdb, types[i], (const uint8_t *)"a", 1, (const uint8_t *)"a", 1);
+            put_lengths(&rdb, types[i], p, n, p, v_n);
+            put_lengths(&rdb, types[i], p, HUGE, p, HUGE);
+            kit_key(&rdb, RDB_STRING, "after");
+            kit_str(&rdb, "1");
+            kit_end(&rdb);
+            struct rig *g = rig_new();
+            g->target_facts.proto_max_bulk_len = HUGE - 1;
+            g->task.on_error = stop ? TASK_ON_ERROR_STOP : TASK_ON_ERROR_CONTINUE;
+            assert_int_equal(rig_load(g, buf_span(&rdb), RIG_FLOWING), stop ? -1 : 0);
+            const char *ran = fake_text(&g->target.ran);
+            if (stop) {
+                assert_int_equal(g->err.code, ERR_TARGET);
+                assert_non_null(strstr(g->err.msg, "\"big\""));
+                assert_non_null(strstr(g->err.msg, "proto-max-bulk-len"));
+            } else {
+                assert_int_equal(counter_get(&g->counters.errors), 1);
+                assert_int_equal(counter_get(&g->counters.keys_written), 1);
+                const char *end = strstr(ran, "0:UNLINK big\n0:SET after 1\n");
+                assert_non_null(end);
+                assert_string_equal(end, "0:UNLINK big\n0:SET after 1\n");
+            }
+            assert_null(strchr(ran, '<'));
+            rig_free(g);
+            buf_release(&rdb);
+            free(p);
+        }
+    }
+}
+
+/* As servers before 7.2 store them: a packed node of the one element. */
+static void huge_nodes(void **state)
+{
+    (void)state;
+    for (int packed = 0; packed < 2; packed++) {
+        struct buf rdb, node, want;
+        uint8_t *p = noise_of(NODE, 9);
+        buf_init(&node, NODE + 100);
+        buf_init(&want, 4096);
+        if (packed) {
+            kit_le(&node, 6 + 5 + NODE + 4 + 1, 4);
+            kit_le(&node, 1, 2);
+            kit_u8(&node, 0xf0);
+            kit_le(&node, NODE, 4);
+        } else {
+            kit_le(&node, 10 + 6 + NODE + 1, 4);
+            kit_le(&node, 10, 4);
+            kit_le(&node, 1, 2);
+            kit_le(&node, 0x8000, 2);
+            for (int i = 3; i >= 0; i--)
+                kit_u8(&node, NODE >> (8 * i) & 0xff);
+        }
+        assert_int_equal(buf_add(&node, p, NODE, NULL), 0);
+        if (packed) kit_le(&node, 0, 4);
+        kit_u8(&node, 0xff);
+        kit_begin(&rdb, "REDIS0010");
+        kit_key(&rdb, packed ? RDB_LIST_QUICKLIST_2 : RDB_LIST_QUICKLIST, "big");
+        kit_len(&rdb, 2);
+        for (int i = 0; i < 2; i++) {
+            if (packed) kit_len(&rdb, 2);
+            kit_bytes(&rdb, node.p, node.n);
+        }
+        kit_end(&rdb);
+        told(&want, "0:UNLINK big\n0:RPUSH big ", p, NODE);
+        told(&want, "\n0:RPUSH big ", p, NODE);
+        assert_int_equal(buf_add(&want, "\n", 1, NULL), 0);
+        struct rig *g = rig_new();
+        kit_load(g, &rdb, RIG_FLOWING);
+        assert_string_equal(fake_text(&g->target.ran), fake_text(&want));
+        rig_free(g);
+        buf_release(&rdb);
+        buf_release(&node);
+        buf_release(&want);
+        free(p);
+    }
+}
+
+/* One packed blob that is larger than what is taken apart: as it is, or not at all. */
+static void huge_blobs(void **state)
+{
+    (void)state;
+    for (int known = 0; known < 2; known++) {
+        struct buf rdb;
+        uint8_t *p = noise_of(NODE, 9);
+        kit_begin(&rdb, "REDIS0010");
+        kit_key(&rdb, RDB_HASH_LISTPACK, "big");
+        kit_bytes(&rdb, p, NODE);
+        kit_key(&rdb, RDB_STRING, "after");
+        kit_str(&rdb, "1");
+        kit_end(&rdb);
+        struct rig *g = rig_new();
+        g->task.on_error = TASK_ON_ERROR_CONTINUE;
+        if (!known) g->target_facts = (struct server_facts)RIG_SERVER(FACTS_REDIS, 6, 2, 9);
+        kit_load(g, &rdb, RIG_FLOWING);
+        const char *ran = fake_text(&g->target.ran);
+        if (known) assert_memory_equal(ran, "0:RESTORE big 0 <", 17);
+        if (!known) assert_string_equal(ran, "0:SET after 1\n");
+        assert_int_equal(counter_get(&g->counters.keys_written), known ? 2 : 1);
+        assert_int_equal(counter_get(&g->counters.errors), !known);
+        rig_free(g);
+        buf_release(&rdb);
+        free(p);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -490,6 +715,10 @@ int main(void)
         cmocka_unit_test(long_strings),
         cmocka_unit_test(long_string_that_exists),
         cmocka_unit_test(kept_aside),
+        cmocka_unit_test(huge_elements),
+        cmocka_unit_test(huge_elements_refused),
+        cmocka_unit_test(huge_nodes),
+        cmocka_unit_test(huge_blobs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,8 @@
 
 #include <stdlib.h>
 
+#define WALK_SPLIT 40 /* where bytes are released: larger elements in pieces */
+
 struct walk {
     struct rdb_elems *elems;
     struct rdb_stream *stream;
@@ -63,12 +65,31 @@ static inline int walk_string(struct walk *w, struct reader *r, struct err *err)
     return rc;
 }
 
+static inline int walk_split(struct walk *w, struct rdb_elem *e, struct err *err)
+{
+    uint64_t n;
+    struct span piece;
+    int rc;
+    while ((rc = rdb_elems_split_next(w->elems, e, &n, err)) > 0) {
+        if (n > 64 * w->max_bytes) return err_set(err, ERR_LIMIT, "enough"); /* only for speed */
+        while ((rc = rdb_elems_piece(w->elems, &piece, err)) > 0)
+            walk_touch(w, piece);
+        if (rc < 0) return -1;
+    }
+    return rc;
+}
+
 static inline int walk_elems(struct walk *w, struct reader *r, enum rdb_type t, struct err *err)
 {
     struct rdb_elem e;
+    rdb_elems_split_above(w->elems, WALK_SPLIT);
     int rc = rdb_elems_begin(w->elems, r, t, w->release, err);
-    if (rc < 0) return -1;
-    while ((rc = rdb_elems_next(w->elems, &e, err)) > 0) {
+    while (rc == 0 && (rc = rdb_elems_next(w->elems, &e, err)) > 0) {
+        rc = 0;
+        if (e.split) {
+            rc = walk_split(w, &e, err);
+            continue;
+        }
         walk_touch(w, e.a);
         if (rdb_kind_of(t) == RDB_KIND_HASH) walk_touch(w, e.b);
     }
