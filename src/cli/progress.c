@@ -222,7 +222,8 @@ static void trouble_row(const struct metrics *m, char *row, size_t size)
         n += snprintf(row + n, size - (size_t)n, "   keys skipped %s", skipped);
     if (m->retries && n > 0 && (size_t)n < size)
         n += snprintf(row + n, size - (size_t)n, "   retries %s", retries);
-    if (!shows_keys(m) && n > 0 && (size_t)n < size)
+    bool had_keys = m->phase > PHASE_SNAPSHOT || (m->keys_written && !shows_keys(m));
+    if (had_keys && n > 0 && (size_t)n < size)
         snprintf(row + n, size - (size_t)n, "   keys of the snapshot %s", keys);
 }
 

@@ -227,6 +227,58 @@ static void block_of_a_stream(void **state)
                         "snapshot 1,234,567\x1b[0m\n");
 }
 
+/* No lag; commands of an AOF take the place of the keys of its head. */
+static void a_restore(void **state)
+{
+    struct fixture *f = *state;
+    struct progress_style style = {.columns = 80};
+    progress_init(&f->p, true);
+    f->m.phase = PHASE_CHECK;
+    progress_add(&f->p, &f->m);
+    progress_block(&f->p, &style, &f->t);
+    assert_string_equal(shown(f), "checking the target  0.0 s\n");
+    progress_init(&f->p, true);
+    load(f, 4);
+    text_clear(&f->t);
+    assert_int_equal(progress_block(&f->p, &style, &f->t), 3);
+    assert_string_equal(shown(f),
+                        "restore     [###########.................] 40.0 %  4.0 s, 6.0 s left\n"
+                        "  keys      40,000, 10,000/s   400.0 MB, 100.0 MB/s\n"
+                        "  errors    0\n");
+    f->m.mono_ms += 500;
+    f->m.commands_read = f->m.commands_written = 700;
+    progress_add(&f->p, &f->m);
+    text_clear(&f->t);
+    progress_block(&f->p, &style, &f->t);
+    assert_non_null(strstr(shown(f), "\n  commands  700, "));
+    assert_non_null(strstr(shown(f), "\n  errors    0   keys of the snapshot 40,000\n"));
+    text_clear(&f->t);
+    progress_line(&f->p, &f->t);
+    assert_memory_equal(shown(f), "restore 40.0%: cmds 700 ", 24);
+    assert_null(strstr(shown(f), "lag"));
+    text_clear(&f->t);
+    progress_json(&f->p, &f->t);
+    assert_non_null(strstr(shown(f), "\"phase\":\"restore\",\"percent\":40.0,"));
+}
+
+/* A pipe: its size is not known, nor how many commands will come. */
+static void a_restore_of_unknown_size(void **state)
+{
+    struct fixture *f = *state;
+    struct progress_figures g;
+    progress_init(&f->p, true);
+    f->m.phase = PHASE_SNAPSHOT;
+    f->m.snapshot_keys_expected = f->m.keys_read = 1000;
+    progress_add(&f->p, &f->m);
+    progress_figures(&f->p, &g);
+    assert_float_equal(g.percent, 100, 0.001);
+    f->m.commands_read = 1;
+    f->m.mono_ms += 1000;
+    progress_add(&f->p, &f->m);
+    progress_figures(&f->p, &g);
+    assert_true(g.percent < 0 && g.left_s < 0);
+}
+
 static void line_off_a_terminal(void **state)
 {
     struct fixture *f = *state;
@@ -257,7 +309,7 @@ static void never_too_wide(void **state)
             for (int w = 0; w < 6; w++) {
                 struct progress_style style = {.columns = widths[w]};
                 unsigned columns = widths[w] && widths[w] < 80 ? widths[w] : 80;
-                progress_init(&f->p, false);
+                progress_init(&f->p, i % 2);
                 set_all(&f->m, 0, phase, 0);
                 progress_add(&f->p, &f->m);
                 set_all(&f->m, values[i], phase, 400000000);
@@ -321,6 +373,8 @@ int main(void)
         TEST(catching_up_is_done_when_the_lag_is),
         TEST(block_of_a_snapshot),
         TEST(block_of_a_stream),
+        TEST(a_restore),
+        TEST(a_restore_of_unknown_size),
         TEST(line_off_a_terminal),
         TEST(never_too_wide),
         TEST(json_line),

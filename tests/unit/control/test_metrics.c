@@ -106,6 +106,23 @@ static void the_end_is_told(void **state)
     test_free(m);
 }
 
+static void a_restore_has_a_file(void **state)
+{
+    (void)state;
+    struct metrics *m = test_calloc(1, sizeof(*m));
+    struct task_config cfg = {.file = "/b/\"x\".rdb"};
+    struct text t;
+    m->phase = PHASE_SNAPSHOT;
+    text_init(&t, 1 << 20);
+    metrics_json(&t, m, &cfg, NULL);
+    text_printf(&t, "%c", 0);
+    const char *json = (const char *)t.buf.p;
+    has(json, "\"phase\":\"restore\",");
+    has(json, "\"source\":{\"file\":\"/b/\\\"x\\\".rdb\"},\"target\":{\"uri\":");
+    text_release(&t);
+    test_free(m);
+}
+
 static void the_largest_fits(void **state)
 {
     (void)state;
@@ -141,7 +158,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_counter_is_told), cmocka_unit_test(used_databases_are_told),
         cmocka_unit_test(the_end_is_told),       cmocka_unit_test(the_largest_fits),
-        cmocka_unit_test(phases_have_names),
+        cmocka_unit_test(phases_have_names),     cmocka_unit_test(a_restore_has_a_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
