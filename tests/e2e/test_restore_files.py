@@ -322,6 +322,15 @@ def test_rdb_cut_anywhere(target, restore, saved, tmp_path):
         target.call("FLUSHALL")
 
 
+def test_what_came_before_a_cut_is_there_and_counted(target, restore, saved, tmp_path):
+    data = saved(*MANY)
+    path = tmp_path / "dump.rdb"
+    path.write_bytes(data[:len(data) * 3 // 4])
+    k = restore(path, target).expect(1, "cut off after")
+    n = target.call("DBSIZE")
+    assert 1000 < n < 2000 and k.metrics()["keys_written"] == n
+
+
 def test_rdb_with_a_wrong_checksum(target, restore, saved, tmp_path):
     data = saved(("SET", "a", "1"))
     path = tmp_path / "dump.rdb"
@@ -391,6 +400,13 @@ def test_expired_keys_that_are_renewed(target, restore, tmp_path):
     assert target.call("PEXPIRETIME", "head") == target.call("PEXPIRETIME", "here") == -1
 
 
+def test_expired_keys_that_are_renewed_in_commands_alone(target, restore, tmp_path):
+    path = tmp_path / "x.aof"
+    path.write_bytes(aof("SET k 1 PXAT %d" % PAST, "PERSIST k", "SET gone 1 PXAT %d" % PAST))
+    restore(path, target).expect(0)
+    assert keys(target) == {b"k": b"1"}
+
+
 def test_renewed_in_a_later_file(target, restore, tmp_path):
     put(tmp_path, b_aof=rdb((b"k", b"1", PAST)), i_aof=aof("PERSIST k"), x_manifest=BASE_INCR)
     restore(tmp_path, target).expect(0)
@@ -439,6 +455,15 @@ def test_conflicts_of_an_aof(target, restore, tmp_path):
     k = restore(path, target, "--on-conflict", "overwrite").expect(0)
     assert "may end as neither side had them" not in k.stderr
     assert keys(target) == {b"a": b"new"}
+
+
+def test_skip_is_refused_before_the_snapshot_of_an_aof(target, restore, tmp_path):
+    put(tmp_path, b_aof=rdb((b"k", b"v", None)), i_aof=aof("SET a 1"), x_manifest=BASE_INCR)
+    restore(tmp_path, target, "--on-conflict", "skip").expect(3, "is for snapshots")
+    assert keys(target) == {}
+    put(tmp_path, i_aof=b"")
+    restore(tmp_path, target, "--on-conflict", "skip").expect(0)
+    assert keys(target) == {b"k": b"v"}
 
 
 def test_databases(server, target, restore, saved, tmp_path):
