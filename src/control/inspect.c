@@ -94,7 +94,7 @@ static int inspect_file(struct job *j, struct err *err)
     int rc = open_feed(j, fd, NULL, err);
     if (rc == 0) rc = read_file(j, err);
     if (!standard) close(fd);
-    return rc < 0 && err->code != ERR_STOPPED ? err_wrap(err, "%.150s", path) : rc;
+    return rc < 0 && err->code != ERR_STOPPED ? err_wrap(err, "%.150s", j->source->shown) : rc;
 }
 
 /* --- a live server --- */

@@ -53,10 +53,9 @@ class Keyhaul:
         self.source, self.target = source, target
         self.dir = folder or tempfile.mkdtemp(prefix="kh-run-")
         self.metrics_file = os.path.join(self.dir, "metrics.json")
-        self.args = [keyhaul_binary(), *self.command(source_uri),
-                     "--target", target_uri or target.uri(),
+        self.args = [keyhaul_binary(), *self.command(source_uri), *self.ends(target_uri),
                      *(["--metrics-file", self.metrics_file] if metrics else []),
-                     "--spool-dir", os.path.join(self.dir, "spool"), *map(str, options)]
+                     *map(str, options)]
         self.out = open(os.path.join(self.dir, "stdout"), "wb")
         self.err = open(os.path.join(self.dir, "stderr"), "wb")
         full = {k: v for k, v in os.environ.items() if not k.startswith("KEYHAUL_")}
@@ -69,6 +68,10 @@ class Keyhaul:
 
     def command(self, source_uri):
         return "migrate", "--source", source_uri or self.source.uri()
+
+    def ends(self, target_uri):
+        return ("--target", target_uri or self.target.uri(),
+                "--spool-dir", os.path.join(self.dir, "spool"))
 
     # -- what it says --------------------------------------------------------------------------
     def read(self, name):
@@ -191,6 +194,16 @@ class Restore(Keyhaul):
 
     def command(self, source_uri):
         return "restore", str(self.source)
+
+
+class Backup(Keyhaul):
+    """`keyhaul backup`: the target is the path to write."""
+
+    def command(self, source_uri):
+        return "backup", "--source", source_uri or self.source.uri()
+
+    def ends(self, target_uri):
+        return "--output", str(self.target)
 
 
 class Native:
