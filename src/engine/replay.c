@@ -194,12 +194,13 @@ int replay_has_db(struct replay *rp, int64_t db, struct err *err)
 
 /* --- commands larger than memory should hold --- */
 
-#define GIANT_ARGS 16
-#define FAR_NUMBER "140737488355328" /* 2^47: thousands of years, as seconds or as milliseconds */
+#define GIANT_ARGS    16
+#define GIANT_KEY_MAX (8u << 20)
+#define FAR_NUMBER    "140737488355328" /* 2^47: thousands of years, as seconds or as milliseconds */
 
 struct giant {
     struct span args[GIANT_ARGS]; /* the small ones, copied into text */
-    struct buf text;
+    struct buf text, key;         /* where they lie: the key may be longer than the others */
     uint64_t argc;
     uint64_t kept; /* arguments that are passed on */
     const struct cmd_info *info;
@@ -249,9 +250,10 @@ static int giant_small(struct replay *rp, struct giant *g, uint64_t i, size_t n,
 {
     struct reader *r = &rp->pl->r;
     if (reader_need(r, n, err) < 0) return -1;
-    /* text never moves: its room was taken at the start */
-    g->args[i] = span_of(g->text.p + g->text.n, n);
-    if (buf_add(&g->text, r->p, n, err) < 0) return -1;
+    /* text never moves, its room was taken at the start; of keys there is one */
+    struct buf *to = i == 1 ? &g->key : &g->text;
+    if (buf_add(to, r->p, n, err) < 0) return -1;
+    g->args[i] = span_of(to->p + to->n - n, n);
     r->p += n;
     g->has_key |= i == 1;
     struct span out = giant_time(g, i) ? span_str(FAR_NUMBER) : g->args[i];
@@ -266,7 +268,7 @@ static int giant_arg(struct replay *rp, struct giant *g, uint64_t i, struct err 
     reader_release(r);
     if (resp_head_next(r, '$', RESP_BULK_MAX, &n, err) < 0) return -1;
     g->pass &= i < g->kept;
-    if (i < GIANT_ARGS && n <= SMALL_ARG_MAX) {
+    if (i < GIANT_ARGS && n <= (i == 1 ? GIANT_KEY_MAX : SMALL_ARG_MAX)) {
         if (giant_small(rp, g, i, (size_t)n, err) < 0) return -1;
     } else if (giant_head(rp, g, '$', n, err) < 0 || giant_bytes(rp, g, n, err) < 0) {
         return -1;
@@ -328,12 +330,14 @@ static int replay_giant(struct replay *rp, const struct resp_cmd *cmd, struct er
                        REPLAY_HELD_MAX);
     struct giant g = {.info = cmd_find(cmd->argv[0])};
     buf_init(&g.text, (GIANT_ARGS + 1) * SMALL_ARG_MAX);
+    buf_init(&g.key, GIANT_KEY_MAX);
     rp->mid_command = true;
     int rc = replay_selected(rp, err);
     g.pass = rc == 1;
     if (rc >= 0) rc = buf_reserve(&g.text, GIANT_ARGS * SMALL_ARG_MAX, err);
     if (rc >= 0) rc = giant_pass(rp, &g, err);
     buf_release(&g.text);
+    buf_release(&g.key);
     rp->mid_command = false;
     return rc;
 }
