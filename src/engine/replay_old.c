@@ -63,9 +63,9 @@ struct row {
     {                                                                                              \
         cmd, NULL, 0, 0, false, redis, valkey, TURN, 0, turn, NULL                                 \
     }
-#define COMMAND_REFUSE(cmd, redis, words)                                                          \
+#define COMMAND_REFUSE(cmd, redis, valkey, words)                                                  \
     {                                                                                              \
-        cmd, NULL, 0, 0, false, redis, NEVER, REFUSE, 0, NULL, words                               \
+        cmd, NULL, 0, 0, false, redis, valkey, REFUSE, 0, NULL, words                              \
     }
 
 static const char no_vectors[] = "the target has no vector sets";
@@ -165,19 +165,19 @@ static const struct row rows[] = {
     COMMAND("XCLAIM", V(7, 0), 0, old_xclaim),
     COMMAND("XDELEX", V(8, 2), NEVER, old_xdelex),
     COMMAND("XACKDEL", V(8, 2), NEVER, old_xackdel),
-    COMMAND_REFUSE("XNACK", V(8, 8), "the target has no pending entries without an owner"),
+    COMMAND_REFUSE("XNACK", V(8, 8), NEVER, "the target has no pending entries without an owner"),
 
-    COMMAND_REFUSE("VADD", V(8, 0), no_vectors),
-    COMMAND_REFUSE("VREM", V(8, 0), no_vectors),
-    COMMAND_REFUSE("VSETATTR", V(8, 0), no_vectors),
-    COMMAND_REFUSE("ARDEL", V(8, 8), no_arrays),
-    COMMAND_REFUSE("ARDELRANGE", V(8, 8), no_arrays),
-    COMMAND_REFUSE("ARINSERT", V(8, 8), no_arrays),
-    COMMAND_REFUSE("ARMSET", V(8, 8), no_arrays),
-    COMMAND_REFUSE("ARRING", V(8, 8), no_arrays),
-    COMMAND_REFUSE("ARSEEK", V(8, 8), no_arrays),
-    COMMAND_REFUSE("ARSET", V(8, 8), no_arrays),
-    COMMAND_REFUSE("INCREX", V(8, 8), "the target does not know this command"),
+    COMMAND_REFUSE("VADD", V(8, 0), NEVER, no_vectors),
+    COMMAND_REFUSE("VREM", V(8, 0), NEVER, no_vectors),
+    COMMAND_REFUSE("VSETATTR", V(8, 0), NEVER, no_vectors),
+    COMMAND_REFUSE("ARDEL", V(8, 8), NEVER, no_arrays),
+    COMMAND_REFUSE("ARDELRANGE", V(8, 8), NEVER, no_arrays),
+    COMMAND_REFUSE("ARINSERT", V(8, 8), NEVER, no_arrays),
+    COMMAND_REFUSE("ARMSET", V(8, 8), NEVER, no_arrays),
+    COMMAND_REFUSE("ARRING", V(8, 8), NEVER, no_arrays),
+    COMMAND_REFUSE("ARSEEK", V(8, 8), NEVER, no_arrays),
+    COMMAND_REFUSE("ARSET", V(8, 8), NEVER, no_arrays),
+    COMMAND_REFUSE("INCREX", V(8, 8), NEVER, "the target does not know this command"),
 
     OPTION("SCRIPT", "ASYNC", 2, 0, V(6, 2), 0, DROP),
     OPTION("SCRIPT", "SYNC", 2, 0, V(6, 2), 0, DROP),

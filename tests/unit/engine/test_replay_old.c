@@ -174,6 +174,8 @@ static void keys(void **state)
     CHECK(&redis32, "UNLINK a b", "0:DEL a b\n");
     CHECK(&redis70, "PEXPIREAT k 5 NX", "0:PEXPIREAT k 5 NX\n");
     check_refused(&redis32, "SWAPDB 0 1|SET a 1", "SWAPDB", "0:SET a 1\n");
+    CHECK(&valkey80, "SWAPDB 0 1", "0:SWAPDB 0 1\n");
+    CHECK(&redis40, "SWAPDB 0 1", "0:SWAPDB 0 1\n");
     check_refused(&redis80, "BITOP DIFF d a b", "BITOP (database 0, key \"d\")", "");
     CHECK(&redis80, "BITOP AND DIFF a b", "0:BITOP AND DIFF a b\n");
     CHECK(&redis86, "BITOP DIFF d a b", "0:BITOP DIFF d a b\n");
