@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Tests, sanitizers, fuzzing, measuring.
 
-.PHONY: test unit-build list-unit e2e asan ubsan tsan asan-build fuzz fuzz-build bench demo
+.PHONY: test unit-build list-unit e2e matrix asan ubsan tsan asan-build fuzz fuzz-build bench demo
 
 test: ## every test and check, with a total at the end (what ./run test does)
 	@$(PYTHON) tools/test-all
@@ -12,6 +12,12 @@ list-unit:
 
 e2e: $(BUILD)/keyhaul ## tests on real servers; E2E_ARGS="-k name" selects
 	$(PYTHON) -m pytest -q -p no:cacheprovider $(E2E_ARGS) tests/e2e
+
+matrix: $(BUILD)/keyhaul ## every fetched server to every other; writes docs/reference/compatibility.md
+	tests/servers
+	KEYHAUL=$(abspath $(BUILD)/keyhaul) KEYHAUL_MATRIX_SECONDS=7200 \
+	    KEYHAUL_MATRIX_DOC=docs/reference/compatibility.md \
+	    $(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e/test_matrix.py
 
 # One build serves address and undefined: their reports do not mix.
 ASAN  = $(MAKE) BUILD=$(BUILD)-asan SANITIZE=address,undefined OPT="-O1 -g"

@@ -196,7 +196,7 @@ int replay_has_db(struct replay *rp, int64_t db, struct err *err)
 
 #define GIANT_ARGS    16
 #define GIANT_KEY_MAX (8u << 20)
-#define FAR_NUMBER    "140737488355328" /* 2^47: thousands of years, as seconds or as milliseconds */
+#define FAR_NUMBER    "140737488355328" /* 2^47: thousands of years, in s or in ms */
 
 struct giant {
     struct span args[GIANT_ARGS]; /* the small ones, copied into text */

@@ -47,6 +47,10 @@ def pairs(reply):
     return dict(zip(reply[::2], reply[1::2]))
 
 
+def pairs_of(flat):
+    return list(zip(flat[::2], flat[1::2]))
+
+
 def as_map(reply):
     """XINFO's flat field lists, keys as text."""
     return {f.decode(): v for f, v in zip(reply[::2], reply[1::2])}
@@ -85,10 +89,14 @@ class Comparison:
     """Compares two servers. db_map: {source db: target db} of what was selected, None: all as is.
 
     entries_read: compare the groups' logical read counter as well. Redis 7.0's own replicas
-    do not keep it once XREADGROUP went through the stream, so it is off by default."""
+    do not keep it once XREADGROUP went through the stream, so it is off by default.
+
+    lost_types: of values that the target may lack, as it has been said. functions: compare them.
+    unsent: consumers that may be missing while they have nothing pending: sources do not tell of
+    those that XREADGROUP or XAUTOCLAIM made (before Redis 8.8)."""
 
     def __init__(self, source, target, db_map=None, entries_read=False, ignore=(), limit=20,
-                 recheck_s=0.5, other_dbs=()):
+                 recheck_s=0.5, other_dbs=(), lost_types=(), functions=True, unsent=()):
         self.source, self.target = source, target
         self.a = source.connect(timeout=300)
         self.b = target.connect(timeout=300)
@@ -100,12 +108,16 @@ class Comparison:
         self.recheck_s = recheck_s
         self.other_dbs = set(other_dbs)  # of the target: not looked at
         self.ignore = {k.encode() if isinstance(k, str) else k for k in ignore}
+        self.lost_types = set(lost_types)
+        self.functions = functions
+        self.unsent = set(unsent)
         self.result = Result(limit=limit)
 
     def run(self):
         try:
             self.compare_databases()
-            self.compare_functions()
+            if self.functions:
+                self.compare_functions()
         finally:
             self.a.close()
             self.b.close()
@@ -148,10 +160,14 @@ class Comparison:
         fa, fb = self.a.pipeline(ask, raising=False), self.b.pipeline(ask, raising=False)
         suspects, plain = [], []
         for i, k in enumerate(keys):
+            if fa[2 * i] in self.lost_types and fb[2 * i] in (b"none", fa[2 * i]):
+                continue
             if fa[2 * i] != fb[2 * i] or not self.same_expiry(fa[2 * i + 1], fb[2 * i + 1]):
                 suspects.append(k)
             elif fa[2 * i] in READ:
                 plain.append((k, fa[2 * i]))
+            elif fa[2 * i] == b"vectorset" and not self.vectors(k):
+                continue
             elif fa[2 * i] != b"none":
                 suspects.append(k)
         read = [READ[t](k) for k, t in plain]
@@ -173,6 +189,8 @@ class Comparison:
     def key(self, key):
         """All that differs of one key, in words."""
         ta, tb = self.a.call("TYPE", key), self.b.call("TYPE", key)
+        if ta in self.lost_types and tb in (b"none", ta):
+            return []
         if ta != tb:
             if tb == b"none":
                 return ["missing on the target (%s)" % ta.decode()]
@@ -185,12 +203,28 @@ class Comparison:
         ea, eb = self.expiry(self.a, key), self.expiry(self.b, key)
         if ea != eb and not (not self.absolute and abs(ea - eb) <= 2):
             out.append("expires at %s, on the target %s" % (ea, eb))
+        if ta == b"vectorset":
+            return out + self.vectors(key)
         if ta not in READ:
             return out + ["type %s is not known to this comparison" % ta.decode()]
         ra, rb = (c.call(*READ[ta](key)) for c in (self.a, self.b))
         if not self.same_value(key, ta, ra, rb):
             out.append(self.explain(ta, ra, rb))
         return out
+
+    def vectors(self, key):
+        """Elements, each with its vector as the server gives it back, and its attributes."""
+        sides = []
+        for c in (self.a, self.b):
+            m = as_map(c.call("VINFO", key))
+            n = c.call("VCARD", key)
+            names = sorted(c.call("VRANDMEMBER", key, n + 1))
+            asked = [q for e in names for q in (("VEMB", key, e), ("VGETATTR", key, e))]
+            sides.append({"info": {f: m.get(f) for f in ("quant-type", "vector-dim", "size",
+                                                         "attributes-count")},
+                          "elements": dict(zip(names, pairs_of(c.pipeline(asked))))})
+        self.result.elements += len(sides[0]["elements"])
+        return [] if sides[0] == sides[1] else ["vector set: " + first_difference(*sides)]
 
     def expiry(self, c, key):
         if self.absolute:
@@ -225,6 +259,11 @@ class Comparison:
         if not self.absolute:
             for name in [n for n in fa if fa[n] is None or fb[n] is None]:
                 del fa[name], fb[name]
+        for name, g in fa["groups"].items():
+            there = fb["groups"].get(name, {"consumers": {}})["consumers"]
+            for c in [c for c in g["consumers"] if c in self.unsent and c not in there]:
+                if not g["consumers"][c]:
+                    del g["consumers"][c]
         return fa, fb
 
     def same_windows(self, key):

@@ -187,6 +187,26 @@ def hash_field_ttls(server, now_ms):
         yield "HPEXPIREAT", "hfe:wide", now_ms + (30 + i) * MINUTE, "FIELDS", 1, "f%d" % i
 
 
+def vector_sets(server, rng):
+    if not server.since((8, 0)):
+        return
+    for i in range(40):
+        yield "VADD", "vec:quantized", "VALUES", 4, *[rng.uniform(-1, 1) for _ in range(4)], "e%d" % i
+        yield "VADD", "vec:exact", "VALUES", 3, *[rng.uniform(-9, 9) for _ in range(3)], \
+            b"bin\0\r\n%d" % i, "NOQUANT", "SETATTR", '{"year":%d}' % i
+    yield "VADD", "vec:binary", "VALUES", 8, *[rng.uniform(-1, 1) for _ in range(8)], "one", "BIN"
+    yield "VADD", "vec:reduced", "REDUCE", 2, "VALUES", 6, 1, 2, 3, 4, 5, 6, "small"
+
+
+def newest_streams(server):
+    """Idempotent producers (Redis 8.6)."""
+    if not server.since((8, 6)):
+        return
+    for i in range(20):
+        yield "XADD", "stream:idmp", "IDMP", "producer-%d" % (i % 3), "id-%d" % i, "*", "n", i
+    yield "XCFGSET", "stream:idmp", "IDMP-DURATION", 5000
+
+
 def everything(server, sizes, seed=1):
     """Commands for one database that make every kind of key of ordinary size."""
     rng = random.Random(seed)
@@ -216,8 +236,9 @@ def big_keys(client, sizes):
     client.call("PEXPIREAT", "big:hash", int(time.time() * 1000) + 90 * MINUTE + 11)
 
 
-def fill(server, sizes=None, seed=1, dbs=None):
-    """Fill a server: every kind in the first and last database, some of it in those between."""
+def fill(server, sizes=None, seed=1, dbs=None, newest=False):
+    """Fill a server: every kind in the first and last database, some of it in those between.
+    newest: also kinds that few servers know."""
     sizes = sizes or Sizes()
     dbs = list(dbs if dbs is not None else range(sizes.dbs))
     with server.connect(timeout=300) as c:
@@ -228,6 +249,9 @@ def fill(server, sizes=None, seed=1, dbs=None):
             if db in (dbs[0], dbs[-1]):
                 small = Sizes(element_bytes=min(sizes.element_bytes, 20_000))
                 c.feed(everything(server, sizes if db == dbs[0] else small, seed + db))
+                if newest:
+                    c.feed(vector_sets(server, rng))
+                    c.feed(newest_streams(server))
             else:
                 c.feed(streams(now))
                 c.feed(expiries(now, rng))

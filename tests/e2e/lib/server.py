@@ -26,15 +26,21 @@ def free_port():
         return s.getsockname()[1]
 
 
+def servers_folder():
+    """Where tests/servers puts them."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.environ.get("KEYHAUL_SERVERS") or os.path.join(cache, "keyhaul", "servers")
+
+
 def find_servers():
-    """{name: path}: redis-server of PATH, and those under $KEYHAUL_SERVERS/NAME/bin/."""
+    """{name: path}: redis-server of PATH, and those that tests/servers has fetched."""
     found = {}
     default = shutil.which("redis-server") or shutil.which("valkey-server")
     if default:
         found["default"] = default
-    top = os.environ.get("KEYHAUL_SERVERS")
-    if top and os.path.isdir(top):
-        for name in sorted(os.listdir(top)):
+    top = servers_folder()
+    if os.path.isdir(top):
+        for name in sorted(n for n in os.listdir(top) if not n.startswith(".")):
             d = os.path.join(top, name, "bin")
             for f in sorted(os.listdir(d)) if os.path.isdir(d) else []:
                 if f.endswith("-server"):
@@ -65,6 +71,7 @@ class Server:
                  name="server", keep_log=None):
         self.binary = binary or default_server()
         self.valkey, self.version = binary_version(self.binary)
+        self.redict = "redict" in os.path.basename(self.binary)
         self.config = dict(config or {})
         self.unix = unix
         self.tls = tls
@@ -77,6 +84,14 @@ class Server:
         self.port = 0
         self.path = None
         self.clients = []
+
+    def since(self, redis, valkey=None):
+        """Has it what came with these versions, (major, minor)? None: never. Valkey without a
+        version of its own, and Redict, have what Redis 7.2 has."""
+        if self.valkey and valkey:
+            return self.version >= valkey
+        level = (7, 2) if self.valkey or self.redict else self.version
+        return redis is not None and level >= redis
 
     # -- life ----------------------------------------------------------------------------------
     def start(self):

@@ -95,7 +95,9 @@ def stream_commands(rng):
         lambda: [("XADD", s, "*", "a", 1), ("XGROUP", "CREATE", s, "g", "0"),
                  ("XREADGROUP", "GROUP", "g", "c%d" % rng.randrange(3), "COUNT", 5, "STREAMS", s,
                   ">")],
-        lambda: [("XREADGROUP", "GROUP", "g", "c1", "COUNT", 2, "STREAMS", s, ">")],
+        # with something to read: a consumer that is made for nothing is not replicated before 8.8
+        lambda: [("XADD", s, "*", "b", 2),
+                 ("XREADGROUP", "GROUP", "g", "c1", "COUNT", 2, "STREAMS", s, ">")],
         lambda: [("XAUTOCLAIM", s, "g", "c2", 0, "0", "COUNT", 3)],
         lambda: [("EVAL", "local e=redis.call('XRANGE',KEYS[1],'-','+','COUNT',1) if e[1] then "
                   "redis.call('XACK',KEYS[1],'g',e[1][1]) return redis.call('XDEL',KEYS[1],e[1][1])"
@@ -139,6 +141,79 @@ def scripts(rng, dbs):
     ))()
 
 
+def newer_keys(rng):
+    """What came with 6.2 and later; a server that does not know it answers an error."""
+    s, t, li, zs = k(rng, "str"), k(rng, "str"), k(rng, "list"), k(rng, "zset")
+    m, at = "m%d" % rng.randrange(50), int(time.time() * 1000) + ttl_ms(rng)
+    return rng.choice((
+        lambda: [("SET", s, "v", "PXAT", at)], lambda: [("SET", s, "v", "EXAT", at // 1000, "GET")],
+        lambda: [("PEXPIREAT", s, at, rng.choice(("NX", "XX", "GT", "LT")))],
+        lambda: [("EXPIREAT", li, at // 1000, "NX")],
+        lambda: [("SET", s, "same"), ("SET", s, "other", "IFEQ", "same", "PXAT", at)],
+        lambda: [("SET", s, "changed", "IFEQ", "gs")], lambda: [("SET", s, "x", "IFNE", "y")],
+        lambda: [("MSETEX", 2, s, 1, t, 2, "PXAT", at)], lambda: [("MSETEX", 1, s, 3, "KEEPTTL")],
+        lambda: [("DELEX", s, "IFEQ", "v")], lambda: [("DELIFEQ", s, "v")],
+        lambda: [("LMOVE", li, k(rng, "list"), "LEFT", "LEFT")], lambda: [("RPOP", li, 3)],
+        lambda: [("LMOVE", li, li, "LEFT", "RIGHT")],
+        lambda: [("ZADD", zs, "GT", rng.random(), m, rng.random(), "m1", 2, "m2")],
+        lambda: [("ZADD", zs, "LT", "CH", 0.5, m)],
+        lambda: [("ZADD", zs, "XX", "GT", "INCR", 1, m)],
+        lambda: [("ZDIFFSTORE", k(rng, "zset"), 2, zs, k(rng, "zset"))],
+        lambda: [("ZRANGESTORE", k(rng, "zset"), zs, "(0", "inf", "BYSCORE", "LIMIT", 1, 9)],
+        lambda: [("ZRANGESTORE", k(rng, "zset"), zs, 0, 3, "REV")],
+        lambda: [("GEOSEARCHSTORE", k(rng, "near"), k(rng, "geo"), "FROMLONLAT", 0, 0, "BYRADIUS",
+                  9000, "km")],
+        lambda: [("SPUBLISH", "w:shard", "message")],
+        lambda: [("FCALL", "kh_set", 1, s, "from a function")],
+    ))()
+
+
+def newer_fields(rng):
+    """Expiries of hash fields (Redis 7.4, Valkey 9)."""
+    ha, at = k(rng, "hfe"), int(time.time() * 1000) + ttl_ms(rng)
+    f, g = "f%d" % rng.randrange(9), "f%d" % rng.randrange(9)
+    return rng.choice((
+        lambda: [("HSET", ha, f, 1, g, rng.randbytes(30))], lambda: [("HDEL", ha, f)],
+        lambda: [("HEXPIRE", ha, TTL + rng.randrange(9999), "FIELDS", 2, f, g)],
+        lambda: [("HPEXPIREAT", ha, at, rng.choice(("NX", "GT")), "FIELDS", 1, f)],
+        lambda: [("HPERSIST", ha, "FIELDS", 1, f)], lambda: [("HINCRBYFLOAT", ha, "n", "0.3")],
+        lambda: [("HSETEX", ha, "PXAT", at, "FIELDS", 2, f, "v", g, "w")],
+        lambda: [("HSETEX", ha, "FNX", "EX", TTL, "FIELDS", 1, f, "v")],
+        lambda: [("HSETEX", ha, "KEEPTTL", "FIELDS", 1, f, "kept")],
+        lambda: [("HGETEX", ha, "PX", ttl_ms(rng), "FIELDS", 1, f)],
+        lambda: [("HGETEX", ha, "PERSIST", "FIELDS", 1, f)],
+        lambda: [("HGETDEL", ha, "FIELDS", 1, f)],
+        lambda: [("HSET", "w:hshort:%d" % rng.randrange(9), f, 1, "stays", 1),
+                 ("HPEXPIRE", "w:hshort:%d" % rng.randrange(9), rng.randrange(1, 400), "FIELDS", 1,
+                  f)],
+    ))()
+
+
+def newer_streams(rng):
+    s, vs = k(rng, "stream"), k(rng, "vec")
+    e = "e%d" % rng.randrange(10**9)  # always a new one: Redis 8 does not replicate an update
+    some = "local e=redis.call('XRANGE',KEYS[1],'-','+','COUNT',3) for i=1,#e do " \
+           "redis.call(%s,e[i][1]) end"
+    return rng.choice((
+        lambda: [("XADD", s, "NOMKSTREAM", "*", "f", 1)],
+        lambda: [("XADD", s, "MINID", "~", "1-1", "LIMIT", 50, "*", "f", 1)],
+        lambda: [("XADD", s, "MAXLEN", "~", 30, "LIMIT", 100, "*", "f", 1)],
+        lambda: [("XADD", s, "IDMP", "p", "i%d" % rng.randrange(99), "*", "f", 1)],
+        lambda: [("XGROUP", "CREATE", s, "h", "$", "ENTRIESREAD", 3)],
+        lambda: [("EVAL", some % "'XDELEX',KEYS[1],'KEEPREF','IDS',1", 1, s)],
+        lambda: [("EVAL", some % "'XDELEX',KEYS[1],'ACKED','IDS',1", 1, s)],
+        lambda: [("EVAL", some % "'XACKDEL',KEYS[1],'g','DELREF','IDS',1", 1, s)],
+        lambda: [("VADD", vs, "VALUES", 3, rng.random(), 0.5, -1.25, e, "NOQUANT")],
+        lambda: [("VADD", "w:vecq", "VALUES", 2, 1, rng.random(), e),
+                 ("VSETATTR", "w:vecq", e, '{"a":1}')],
+        lambda: [("VADD", vs, "VALUES", 3, 1, 2, 3, e, "NOQUANT"), ("VREM", vs, e)],
+    ))()
+
+
+def newer(rng):
+    return rng.choice((newer_keys, newer_keys, newer_fields, newer_streams))(rng)
+
+
 def next_commands(rng, dbs):
     r = rng.random()
     if r < 0.35:
@@ -177,7 +252,7 @@ def write_until_stopped(opts):
     while not stopped and (not opts.count or counts["commands"] < opts.count):
         batch = rare(rng, opts.dbs, opts)
         while len(batch) < opts.batch:
-            batch += next_commands(rng, opts.dbs)
+            batch += newer(rng) if rng.random() < opts.newer else next_commands(rng, opts.dbs)
         c.send(b"".join(map(encode, batch)))
         for _ in batch:
             if isinstance(c.read(), ReplyError):
@@ -195,12 +270,13 @@ class Writer:
     """Runs this file as a process; stop() returns its counts."""
 
     def __init__(self, server, seed=7, dbs=range(16), rate=3000, swap=(12, 13), flush=(14,),
-                 batch=40, count=0):
+                 batch=40, count=0, newer=0.0):
         if not {*swap} <= {*dbs}:
             swap = ()
         args = [sys.executable, os.path.abspath(__file__), "--seed", str(seed), "--dbs",
                 ",".join(map(str, dbs)), "--rate", str(rate), "--batch", str(batch),
                 "--swap", ",".join(map(str, swap)), "--count", str(count),
+                "--newer", str(newer),
                 "--flush", ",".join(str(d) for d in flush if d in dbs)]
         args += ["--socket", server.path] if server.unix else ["--port", str(server.port)]
         env = dict(os.environ)
@@ -243,6 +319,7 @@ def main():
     p.add_argument("--rate", type=int, default=0, help="commands a second, 0: as fast as it goes")
     p.add_argument("--batch", type=int, default=40)
     p.add_argument("--count", type=int, default=0, help="stop after so many, 0: never")
+    p.add_argument("--newer", type=float, default=0.0, help="share of commands of later versions")
     p.add_argument("--dbs", type=numbers, default=list(range(16)))
     p.add_argument("--swap", type=numbers, default=[])
     p.add_argument("--flush", type=numbers, default=[])

@@ -32,7 +32,7 @@ int live_free_port(void)
     return ntohs(sa.sin_port);
 }
 
-static void exec_server(const struct live_server *s, const char *const *extra)
+static void exec_server(const struct live_server *s, const char *program, const char *const *extra)
 {
     char port[8];
     snprintf(port, sizeof(port), "%d", s->port);
@@ -48,7 +48,7 @@ static void exec_server(const struct live_server *s, const char *const *extra)
     copy[n] = NULL;
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that dies leaves nothing behind */
-    execvp("redis-server", copy);
+    execvp(program, copy);
     _exit(127);
 }
 
@@ -60,6 +60,12 @@ struct client_config live_config(const struct live_server *s, const char *side)
 
 void live_start(struct live_server *s, bool with_port, const char *const *extra)
 {
+    live_start_program(s, "redis-server", with_port, extra);
+}
+
+void live_start_program(struct live_server *s, const char *program, bool with_port,
+                        const char *const *extra)
+{
     *s = (struct live_server){.port = with_port ? live_free_port() : 0};
     snprintf(s->dir, sizeof(s->dir), "/tmp/kh-live-XXXXXX");
     assert_non_null(mkdtemp(s->dir));
@@ -68,7 +74,7 @@ void live_start(struct live_server *s, bool with_port, const char *const *extra)
     snprintf(s->uri.shown, sizeof(s->uri.shown), "live");
     s->pid = fork();
     assert_true(s->pid >= 0);
-    if (s->pid == 0) exec_server(s, extra);
+    if (s->pid == 0) exec_server(s, program, extra);
     setpgid(s->pid, s->pid); /* here as well: whoever comes first */
     for (int i = 0; i < 500; i++) {
         struct conn_addr addr = {.unix_path = s->path, .connect_timeout_ms = 1000};
@@ -79,7 +85,7 @@ void live_start(struct live_server *s, bool with_port, const char *const *extra)
         }
         usleep(10000);
     }
-    fail_msg("redis-server did not start in %s", s->dir);
+    fail_msg("%s did not start in %s", program, s->dir);
 }
 
 static void remove_dir(const char *path)

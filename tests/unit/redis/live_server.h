@@ -17,6 +17,9 @@ struct live_server {
 /* Start with extra arguments ("--requirepass", "x", NULL), wait until it listens. with_port: also
  * on a free port of 127.0.0.1. */
 void live_start(struct live_server *s, bool with_port, const char *const *extra);
+/* The same of another program than redis-server of PATH. */
+void live_start_program(struct live_server *s, const char *program, bool with_port,
+                        const char *const *extra);
 void live_stop(struct live_server *s);
 
 struct client_config live_config(const struct live_server *s, const char *side);
