@@ -2,6 +2,7 @@
 // A batch: commands that reach the target in order, all or none.
 #include "engine/batch.h"
 
+#include "base/log.h"
 #include "base/num.h"
 #include "wire/cmd.h"
 
@@ -13,23 +14,30 @@ static const char exec[] = "*1\r\n$4\r\nEXEC\r\n";
 #define MULTI_BYTES    (sizeof(multi) - 1)
 #define NAME_MAX_BYTES 96
 #define LONG_ARG_BYTES (64u << 10) /* goes into the store without a detour */
+#define GROUPS_BYTES   (16u << 20) /* of one batch: a million */
+#define OOM_TRIES      3           /* then a batch is taken apart */
 
 void batch_init(struct batch *b, const char *store_dir, uint64_t max_bytes)
 {
     *b = (struct batch){.db = -1};
     store_init(&b->st, BATCH_MEM_BYTES, max_bytes, store_dir);
     buf_init(&b->scratch, 64u << 20);
+    buf_init(&b->groups, GROUPS_BYTES);
 }
 
 void batch_release(struct batch *b)
 {
     store_release(&b->st);
     buf_release(&b->scratch);
+    buf_release(&b->groups);
 }
 
 int batch_begin(struct batch *b, int64_t db, struct err *err)
 {
     store_clear(&b->st);
+    buf_clear(&b->groups);
+    b->together = false;
+    b->whole.n = 0;
     b->n = b->end_offset = b->data_cmds = 0;
     b->received_ms = 0;
     b->in_flight = false;
@@ -39,8 +47,16 @@ int batch_begin(struct batch *b, int64_t db, struct err *err)
     return 0;
 }
 
+static void note_group(struct batch *b)
+{
+    struct batch_group g = {b->whole.n, b->n};
+    struct err ignored;
+    if (g.end - g.first > 1 && buf_add(&b->groups, &g, sizeof(g), &ignored) < 0) b->together = true;
+}
+
 void batch_mark(struct batch *b)
 {
+    note_group(b);
     b->whole.bytes = store_size(&b->st);
     b->whole.n = b->n;
     b->whole.data_cmds = b->data_cmds;
@@ -194,6 +210,19 @@ static int walk_next(const struct store *st, struct walked *w, struct err *err)
 
 enum verdict { APPLIED, AGAIN, WITHOUT_REFUSED };
 
+static int copy_range(const struct store *from, uint64_t at, uint64_t end, struct store *to,
+                      struct err *err)
+{
+    uint8_t tmp[4096];
+    while (at < end) {
+        size_t want = end - at < sizeof(tmp) ? (size_t)(end - at) : sizeof(tmp);
+        ssize_t n = store_read(from, at, tmp, want, err);
+        if (n <= 0 || store_add(to, tmp, (size_t)n, err) < 0) return -1;
+        at += (uint64_t)n;
+    }
+    return 0;
+}
+
 struct answer {
     enum verdict verdict;
     char why[RESP_ERROR_MAX];
@@ -267,13 +296,7 @@ static int report_refused(struct batch *b, struct lane *l, struct store *keep, u
         }
         db = to_db;
         if (!keep) continue;
-        uint8_t tmp[4096];
-        for (uint64_t at = w.from; at < w.to;) {
-            size_t want = w.to - at < sizeof(tmp) ? (size_t)(w.to - at) : sizeof(tmp);
-            ssize_t n = store_read(&b->st, at, tmp, want, err);
-            if (n <= 0 || store_add(keep, tmp, (size_t)n, err) < 0) return -1;
-            at += (uint64_t)n;
-        }
+        if (copy_range(&b->st, w.from, w.to, keep, err) < 0) return -1;
         (*ret_kept)++;
     }
     return keep ? 0 : report_unkept(l, db, l->outcome.n_errors - x.n, err);
@@ -293,6 +316,7 @@ static int drop_refused(struct batch *b, struct lane *l, struct err *err)
     store_release(&b->st);
     b->st = keep;
     b->n = kept;
+    b->together = true; /* the groups were told by the commands that were there */
     return 0;
 }
 
@@ -349,14 +373,78 @@ static int judge(struct batch *b, struct lane *l, struct answer *a, struct err *
     return drop_refused(b, l, err);
 }
 
+/* --- taking a batch apart --- */
+
+/* The end of the unit that begins with command i: of a group, or just of that command. */
+static uint64_t unit_end(const struct batch *b, uint64_t i, size_t *at_group)
+{
+    const struct batch_group *g = (const struct batch_group *)(const void *)b->groups.p;
+    size_t n = b->groups.n / sizeof(*g);
+    while (*at_group < n && g[*at_group].end <= i)
+        ++*at_group;
+    if (*at_group < n && g[*at_group].first <= i) return g[*at_group].end;
+    return i >= b->whole.n ? b->n : i + 1;
+}
+
+/* A unit as a batch of its own, which cannot be taken apart any further. */
+static int send_unit(struct batch *unit, struct lane *l, struct err *err)
+{
+    batch_mark(unit);
+    if (batch_send(unit, l, err) < 0) return -1;
+    return batch_finish(unit, l, err);
+}
+
+static int send_units(struct batch *b, struct batch *unit, struct lane *l, struct err *err)
+{
+    struct walked w = {.to = MULTI_BYTES};
+    size_t at_group = 0;
+    int64_t db = l->db;
+    for (uint64_t i = 0; i < b->n;) {
+        uint64_t end = unit_end(b, i, &at_group), from = w.to;
+        if (batch_begin(unit, db, err) < 0) return -1;
+        unit->n = end - i;
+        for (; i < end; i++) {
+            if (walk_next(&b->st, &w, err) < 0) return -1;
+            if (strcasecmp(w.name, "SELECT") == 0 && !num_get_i64(span_str(w.arg1), &db))
+                return err_set(err, ERR_INTERNAL, "a batch does not read back");
+        }
+        unit->db = db;
+        if (copy_range(&b->st, from, w.to, &unit->st, err) < 0 || send_unit(unit, l, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Is there more than one unit? */
+static bool has_units(const struct batch *b)
+{
+    size_t at_group = 0;
+    return !b->together && unit_end(b, 0, &at_group) < b->n;
+}
+
+static int take_apart(struct batch *b, struct lane *l, struct err *err)
+{
+    struct batch unit;
+    log_info("target: out of memory; the %llu commands on their way are sent one by one, for some "
+             "may free memory",
+             (unsigned long long)b->n);
+    batch_init(&unit, b->st.dir, b->st.max_bytes);
+    int rc = send_units(b, &unit, l, err);
+    batch_release(&unit);
+    if (rc == 0) b->in_flight = false;
+    return rc;
+}
+
 int batch_finish(struct batch *b, struct lane *l, struct err *err)
 {
-    while (b->in_flight) {
+    for (unsigned tries = 1; b->in_flight; tries++) {
         struct answer a = {0};
         if (lane_call_wait(l, err) < 0 || judge(b, l, &a, err) < 0) return -1;
         if (a.verdict == AGAIN) {
             counter_add(&l->counters->retries, b->data_cmds ? b->data_cmds : 1);
-            if (lane_pause(l, a.why, err) < 0) return -1;
+            bool apart = tries >= OOM_TRIES && refusal_is_oom(a.why) && has_units(b);
+            if ((apart ? take_apart(b, l, err) : lane_pause(l, a.why, err)) < 0) return -1;
+            if (apart) break;
         }
         if (a.verdict == APPLIED || b->n == 0) {
             b->in_flight = false;

@@ -7,6 +7,9 @@
 //
 // More than one command go as MULTI ... EXEC, so that a passing fault (OOM, READONLY ...) refuses
 // all of them and the same bytes can be sent again, in order. One batch is in flight at a time.
+// When the target is out of memory and stays so, what is in the batch may free some (DEL): then it
+// is taken apart, and each command sent by itself, in order; those that belong together (a
+// transaction of the source, a command and its deadline) stay together.
 // Bytes are kept until answered: up to 1 MB in memory, more in a file, so a transaction or value of
 // any size fits. (Exactly-once will add the checkpoint as the batch's last command.)
 #ifndef KEYHAUL_ENGINE_BATCH_H
@@ -18,6 +21,10 @@
 #define BATCH_CLOSE_BYTES (128u << 10) /* full enough to be sent */
 #define BATCH_CLOSE_CMDS  2048
 
+struct batch_group {
+    uint64_t first, end; /* commands from 0 on */
+};
+
 struct batch {
     struct store st;    /* room for MULTI, then the commands */
     struct buf scratch; /* one small command while it is put together */
@@ -28,6 +35,8 @@ struct batch {
     uint64_t data_cmds;  /* commands of the source in it */
     int64_t received_ms; /* unix ms: when its first command was received; 0 none */
     bool in_flight;
+    struct buf groups; /* struct batch_group: commands that stay together, if more than one do */
+    bool together;     /* all of them */
     struct { /* how much of it is whole: between commands, outside of the source's transactions */
         uint64_t bytes, n, data_cmds;
         int64_t db;
@@ -38,7 +47,8 @@ void batch_init(struct batch *b, const char *store_dir, uint64_t max_bytes);
 void batch_release(struct batch *b);
 KH_MUST int batch_begin(struct batch *b, int64_t db, struct err *err); /* empty, database db */
 
-/* All that is in it now is whole; and back to that, dropping what was begun since. */
+/* All that is in it now is whole, and what came since the last mark stays together; back to that,
+ * dropping what was begun since. */
 void batch_mark(struct batch *b);
 void batch_back(struct batch *b);
 

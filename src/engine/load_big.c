@@ -41,7 +41,9 @@ static int begin(struct load *ld, const struct rdb_rec *rec, struct err *err)
     if (load_begin_batches(ld, err) < 0) return -1;
     if (ld->on_conflict != TASK_CONFLICT_OVERWRITE) return 0;
     struct span argv[] = {span_str(ld->unlink ? "UNLINK" : "DEL"), rec->a};
-    return batch_args(load_batch(ld), 2, argv, err);
+    if (batch_args(load_batch(ld), 2, argv, err) < 0) return -1;
+    batch_mark(load_batch(ld)); /* may go by itself: it frees memory */
+    return 0;
 }
 
 /* Deadline, last batch, and wait for all of it. */

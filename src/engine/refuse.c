@@ -18,22 +18,33 @@ static bool starts_with_word(const char *line, const char *word)
     return strncmp(line, word, n) == 0 && (line[n] == ' ' || line[n] == 0);
 }
 
+/* The words that count, of an error that wraps another. */
+static const char *reason(const char *line)
+{
+    const char *inner = NULL;
+    if (starts_with_word(line, "EXECABORT")) {
+        inner = strstr(line, "because of: ");
+        return inner ? inner + strlen("because of: ") : line;
+    }
+    /* Of a script, before 7.0: "ERR Error running script (call to f_...): ...: -OOM command not
+     * ...". It is about the script's first write, so nothing has been written. */
+    inner = strstr(line, "running script") ? strstr(line, ": -") : NULL;
+    return inner ? inner + strlen(": -") : line;
+}
+
 enum refusal refusal_classify(const char *line)
 {
     if (starts_with_word(line, "BUSYKEY") || strstr(line, "Target key name is busy"))
         return REFUSAL_EXISTS;
-    if (starts_with_word(line, "EXECABORT")) {
-        const char *because = strstr(line, "because of: ");
-        if (!because) return REFUSAL_HARD;
-        line = because + strlen("because of: ");
-    }
-    /* Of a script, before 7.0: "ERR Error running script (call to f_...): ...: -OOM command not
-     * ...". It is about the script's first write, so nothing has been written. */
-    const char *inner = strstr(line, "running script") ? strstr(line, ": -") : NULL;
-    if (inner) line = inner + strlen(": -");
+    line = reason(line);
     for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++)
         if (starts_with_word(line, passing[i])) return REFUSAL_TRANSIENT;
     return REFUSAL_HARD;
+}
+
+bool refusal_is_oom(const char *line)
+{
+    return starts_with_word(reason(line), "OOM");
 }
 
 int refusals_report(struct refusals *r, int64_t db, struct span key, const char *cmd,

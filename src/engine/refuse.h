@@ -16,6 +16,9 @@ enum refusal {
 /* `line` is an error reply without its '-'. Looks through "EXECABORT ... because of: OOM ...". */
 enum refusal refusal_classify(const char *line);
 
+/* Of those that pass: is the target out of memory? */
+bool refusal_is_oom(const char *line);
+
 struct refusals {
     enum task_on_error policy;
     struct counters *counters;

@@ -323,6 +323,34 @@ def test_out_of_memory_in_the_stream(source, target, keyhaul, grouped):
     assert k.metrics()["errors"] == 0
 
 
+def test_out_of_memory_that_deletions_end(source, target, keyhaul):
+    """The target has too little memory, and what is refused as a whole brings the deletion that
+    makes room: it goes on by itself, in order, and transactions stay whole."""
+    n, size = 8, 2 << 20
+    with source.connect() as c:
+        c.feed(("SET", "old:%d" % i, os.urandom(size)) for i in range(n))
+        k = keyhaul(source, target)
+        k.wait_caught_up()
+        time.sleep(3)  # the target gives back what it read the snapshot into
+        limit_memory(target, -size // 2)
+        target.pause()  # so that what follows goes out together
+        c.call("DEL", "nothing")
+        time.sleep(0.3)
+        for i in range(n):
+            c.pipeline([("DEL", "old:%d" % i), ("RPUSH", "order", "%d" % i),
+                        *[("SET", "new:%d:%d" % (i, j), os.urandom(30_000)) for j in range(9)],
+                        ("RPUSH", "order", "%d again" % i), ("LPUSH", "order", "front %d" % i),
+                        ("MULTI",), ("INCR", "a"), ("RPUSH", "order", "tx %d" % i), ("INCR", "b"),
+                        ("EXEC",)])
+        target.cont()
+    k.finish()
+    assert k.metrics()["retries"] > 0  # it did meet the fault
+    assert "one by one" in k.stderr
+    assert k.metrics()["errors"] == 0
+    assert_equal(source, target)
+    assert target.call("LLEN", "order") == 4 * n
+
+
 def test_out_of_memory_for_too_long(source, target, keyhaul):
     k = keyhaul(source, target, "--retry-time", "1s")
     k.wait_caught_up()

@@ -415,6 +415,182 @@ static void names(void **state)
     teardown(&f);
 }
 
+/* --- out of memory for long: taken apart --- */
+
+/* In a transaction SET is refused, so EXEC is: as often as `times` says (0: always). */
+#define OOM_EXEC(n)                                                                                \
+    {                                                                                              \
+        .match = "EXEC", .reply = ABORT, .times = (n)                                              \
+    }
+
+static void mark(struct fixture *f, const char *text)
+{
+    add(f, text);
+    batch_mark(&f->b);
+}
+
+static void wants_groups(struct fixture *f, const char *groups)
+{
+    if (apply(f) < 0) fail_msg("%s", f->g->err.msg);
+    assert_false(f->b.in_flight);
+    assert_false(lane_busy(&f->g->lane));
+    assert_int_equal(f->g->lane.db, f->b.db);
+    assert_int_equal(f->g->lane.retry_since_ms, 0);
+    lane_rig_end(f->g);
+    assert_string_equal(fake_text(&f->g->target.groups), groups);
+    teardown(f);
+}
+
+/* Below so many tries all of it goes as one. */
+static void not_taken_apart_at_once(void **state)
+{
+    (void)state;
+    static const struct fake_rule rules[] = {OOM_EXEC(2)};
+    struct fixture f;
+    setup(&f, RULES(rules), false);
+    mark(&f, "SET a 1");
+    mark(&f, "DEL b");
+    wants_groups(&f, "{\n0:SET a 1\n0:DEL b\n}\n");
+}
+
+/* Each by itself and in order; the SET waits until the memory is there. */
+static void taken_apart(void **state)
+{
+    (void)state;
+    static const struct fake_rule rules[] = {
+        OOM_EXEC(0), {.match = "SET c", .reply = OOM, .after = 3, .times = 4}};
+    for (int starve = 0; starve < 2; starve++) {
+        struct fixture f;
+        setup(&f, RULES(rules), starve);
+        mark(&f, "RPUSH a 1");
+        mark(&f, "DEL b");
+        mark(&f, "SET c 1");
+        mark(&f, "RPUSH a 2");
+        wants_groups(&f, "0:RPUSH a 1\n0:DEL b\n0:SET c 1\n0:RPUSH a 2\n");
+    }
+}
+
+/* What was one transaction stays one, also one that is in several databases, or the last. */
+static void groups_stay_together(void **state)
+{
+    (void)state;
+    static const struct fake_rule rules[] = {
+        OOM_EXEC(3), {.match = "EXEC", .reply = ABORT, .after = 1, .times = 2}};
+    struct fixture f;
+    setup(&f, RULES(rules), false);
+    mark(&f, "DEL x");
+    mark(&f, "SET a 1|SELECT 3|DEL b|SET c 1");
+    mark(&f, "DEL d");
+    mark(&f, "DEL e|SELECT 0");
+    add(&f, "SET g 1|SET h 1"); /* not marked */
+    f.b.db = 0;
+    wants_groups(&f, "0:DEL x\n{\n0:SET a 1\n3:DEL b\n3:SET c 1\n}\n3:DEL d\n"
+                     "{\n3:DEL e\n}\n{\n0:SET g 1\n0:SET h 1\n}\n");
+}
+
+/* One group cannot be taken apart; nor can a batch of commands that were never marked. */
+static void one_group_waits(void **state)
+{
+    (void)state;
+    static const struct fake_rule rules[] = {OOM_EXEC(5)};
+    for (int marked = 0; marked < 2; marked++) {
+        struct fixture f;
+        setup(&f, RULES(rules), false);
+        add(&f, "DEL a|SET b 1");
+        if (marked) batch_mark(&f.b);
+        wants_groups(&f, "{\n0:DEL a\n0:SET b 1\n}\n");
+    }
+}
+
+/* Other passing faults say nothing about what is in it. */
+static void only_for_lack_of_memory(void **state)
+{
+    (void)state;
+    static const struct fake_rule rules[] = {{.match = "EXEC", .reply = BUSY, .times = 5}};
+    struct fixture f;
+    setup(&f, RULES(rules), false);
+    mark(&f, "DEL a");
+    mark(&f, "SET b 1");
+    wants_groups(&f, "{\n0:DEL a\n0:SET b 1\n}\n");
+}
+
+/* By its name and in its database, as ever. */
+static void refused_when_apart(void **state)
+{
+    (void)state;
+    static const struct fake_rule rules[] = {
+        OOM_EXEC(3), {.match = "LPUSH k", .reply = "-WRONGTYPE no\r\n", .when = FAKE_RUN}};
+    static struct told told;
+    for (int stop = 0; stop < 2; stop++) {
+        struct fixture f;
+        setup(&f, RULES(rules), false);
+        f.g->refusals.policy = stop ? TASK_ON_ERROR_STOP : TASK_ON_ERROR_CONTINUE;
+        mark(&f, "SELECT 5|DEL a");
+        mark(&f, "LPUSH k 1");
+        mark(&f, "SET b 1|LPUSH k 2");
+        mark(&f, "SET c 1");
+        f.b.db = 5;
+        told_begin(&told);
+        int rc = apply(&f);
+        told_end(&told);
+        lane_rig_end(f.g);
+        assert_int_equal(rc, stop ? -1 : 0);
+        if (stop) {
+            assert_non_null(strstr(f.g->err.msg, "LPUSH (database 5, key \"k\"): WRONGTYPE"));
+        } else {
+            assert_non_null(strstr(told.text, "LPUSH (database 5, key \"k\"): WRONGTYPE"));
+            assert_int_equal(f.g->refusals.count, 2);
+            assert_string_equal(fake_text(&f.g->target.groups),
+                                "{\n5:DEL a\n}\n{\n5:SET b 1\n}\n5:SET c 1\n");
+        }
+        teardown(&f);
+    }
+}
+
+/* Larger than memory: its parts are read back from the file. */
+static void large_ones_apart(void **state)
+{
+    (void)state;
+    static const struct fake_rule rules[] = {OOM_EXEC(0)};
+    enum { EACH = 700000, MANY = 4 };
+    uint8_t *value = malloc(EACH);
+    assert_non_null(value);
+    struct fixture f;
+    struct buf want;
+    setup(&f, RULES(rules), false);
+    buf_init(&want, 1 << 20);
+    for (int i = 0; i < MANY; i++) {
+        memset(value, 'a' + i, EACH);
+        struct span argv[] = {span_str("RPUSH"), span_str("k"), span_of(value, EACH)};
+        assert_int_equal(batch_args(&f.b, 3, argv, &f.g->err), 0);
+        batch_mark(&f.b);
+        assert_int_equal(buf_add(&want, "0:RPUSH k ", 10, NULL), 0);
+        fake_word(&want, argv[2]);
+        assert_int_equal(buf_add(&want, "\n", 1, NULL), 0);
+    }
+    assert_true(f.b.st.disk_bytes > 0);
+    wants_groups(&f, fake_text(&want));
+    buf_release(&want);
+    free(value);
+}
+
+/* Begun anew, it knows nothing of the groups before. */
+static void groups_of_the_next_batch(void **state)
+{
+    (void)state;
+    static const struct fake_rule rules[] = {
+        {.match = "EXEC", .reply = ABORT, .after = 1, .times = 3}};
+    struct fixture f;
+    setup(&f, RULES(rules), false);
+    mark(&f, "SET a 1|SET b 1|SET c 1");
+    mark(&f, "SET d 1");
+    assert_int_equal(apply(&f), 0);
+    assert_int_equal(batch_begin(&f.b, 0, &f.g->err), 0);
+    mark(&f, "DEL a");
+    mark(&f, "DEL b");
+    wants_groups(&f, "{\n0:SET a 1\n0:SET b 1\n0:SET c 1\n0:SET d 1\n}\n0:DEL a\n0:DEL b\n");
+}
+
 /* --- large --- */
 
 /* More than is kept in memory, refused in passing once: the same bytes come twice. */
@@ -532,6 +708,14 @@ int main(void)
         cmocka_unit_test(larger_than_allowed),
         cmocka_unit_test(very_many_refused),
         cmocka_unit_test(very_many_refused_on_exec),
+        cmocka_unit_test(not_taken_apart_at_once),
+        cmocka_unit_test(taken_apart),
+        cmocka_unit_test(groups_stay_together),
+        cmocka_unit_test(one_group_waits),
+        cmocka_unit_test(only_for_lack_of_memory),
+        cmocka_unit_test(refused_when_apart),
+        cmocka_unit_test(large_ones_apart),
+        cmocka_unit_test(groups_of_the_next_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

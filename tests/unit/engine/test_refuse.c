@@ -44,6 +44,22 @@ static void passing_faults(void **state)
         if (refusal_classify(lines[i]) != REFUSAL_TRANSIENT) fail_msg("%s", lines[i]);
 }
 
+static void out_of_memory(void **state)
+{
+    (void)state;
+    static const char *const oom[] = {
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        "EXECABORT Transaction discarded because of: OOM command not allowed",
+        "ERR Error running script (call to f_dba1): @user_script:2: -OOM command not allowed"};
+    static const char *const others[] = {"BUSY Redis is busy running a script.", "OOMPH", "ERR OOM",
+                                         "EXECABORT Transaction discarded because of: READONLY",
+                                         "EXECABORT OOM"};
+    for (size_t i = 0; i < sizeof(oom) / sizeof(oom[0]); i++)
+        assert_true(refusal_is_oom(oom[i]));
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+        assert_false(refusal_is_oom(others[i]));
+}
+
 static void existing_keys(void **state)
 {
     (void)state;
@@ -136,11 +152,9 @@ static void long_key(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(passing_faults),
-        cmocka_unit_test(existing_keys),
-        cmocka_unit_test(hard_errors),
-        cmocka_unit_test(stop_names_it),
-        cmocka_unit_test(continue_counts_and_logs),
+        cmocka_unit_test(passing_faults), cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(existing_keys),  cmocka_unit_test(hard_errors),
+        cmocka_unit_test(stop_names_it),  cmocka_unit_test(continue_counts_and_logs),
         cmocka_unit_test(long_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
