@@ -8,14 +8,16 @@ us per key: of keyhaul itself, of source and target while it ran, and of source 
 REPLICAOF (a replica has no third process: compare the sums). Both use a diskless source without
 delay; the replica loads as --native-load says (the server's default writes the snapshot to disk
 first). Stream rows: CPU per command, the sustained rate, and the lag of a probe at 5,000 writes/s.
+Inspect row: an RDB of 200 MB that lies in the page cache, by keyhaul alone.
 """
 import argparse
 import json
 import multiprocessing
 import os
 import random
-import statistics
 import shutil
+import statistics
+import subprocess
 import sys
 import tempfile
 import textwrap
@@ -28,7 +30,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
 from lib.dataset import count_keys  # noqa: E402
 from lib.mover import Keyhaul, Native, keyhaul_binary  # noqa: E402
 from lib.resp import encode, wait_for  # noqa: E402
-from lib.server import Server  # noqa: E402
+from lib.server import Server, peak_rss_mb  # noqa: E402
 
 # -- data: made inside the server, from a block of random bytes, so that nothing compresses ---------
 BLOCK = 1 << 16
@@ -68,6 +70,7 @@ ROWS = {  # name: (keys at scale 1, words, fill)
     "big": (200, "strings of 5 MB", big_values),
 }
 STREAM_ROWS = ("stream", "lag")
+INSPECT_BYTES = 200_000_000  # of the RDB, at scale 1
 
 
 class Bench:
@@ -221,6 +224,44 @@ class Bench:
                 "max_ms": lags[-1], "probes": len(lags)}
 
 
+    # -- decoding ------------------------------------------------------------------------------
+    def inspect_row(self):
+        """A file of 200 MB by itself: passed over for the report, and decoded for the lines."""
+        note("filling %d MB of mixed types for inspect" % (INSPECT_BYTES * self.opts.scale / 1e6))
+        with self.new_server("source") as source:
+            with source.connect(timeout=600) as c:
+                c.call("CONFIG", "SET", "rdbcompression", "no")
+                scripted(LUA_MIXED)(c, int(INSPECT_BYTES * self.opts.scale * 0.45 / 45))
+                scripted(LUA_STRINGS, 1000)(c, int(INSPECT_BYTES * self.opts.scale * 0.55 / 1000))
+                c.call("SAVE")
+            path = os.path.join(source.dir, "dump.rdb")
+            for form, what in (("json", "passed over (report)"), ("jsonl", "decoded (jsonl)")):
+                runs = [self.inspect_run(path, form) for _ in range(max(3, self.opts.runs))]
+                self.results.append({"row": "inspect", "what": what, "form": form,
+                                     "file_mb": os.path.getsize(path) / 1e6, **medians(runs)})
+
+    def inspect_run(self, path, form):
+        with open(os.devnull, "wb") as null, tempfile.TemporaryFile() as report:
+            start = time.monotonic()
+            child = subprocess.Popen([keyhaul_binary(), "inspect", path, "--output", form],
+                                     stdout=report if form == "json" else null)
+            pid, rss = 0, 0.0
+            while not pid:  # not rusage's size: there the parent's before exec counts as well
+                rss = max(rss, peak_rss_mb(child.pid))
+                time.sleep(0.001)
+                pid, status, rusage = os.wait4(child.pid, os.WNOHANG)
+            wall = time.monotonic() - start
+            child.returncode = os.waitstatus_to_exitcode(status)
+            if child.returncode:
+                raise SystemExit("bench: keyhaul inspect failed")
+            if form == "json":
+                report.seek(0)
+                self.inspect_keys = json.load(report)["keys"]
+        return {"wall_s": wall, "mb_per_s": os.path.getsize(path) / 1e6 / wall,
+                "keys_per_s": self.inspect_keys / wall,
+                "cpu_s": rusage.ru_utime + rusage.ru_stime, "rss_mb": rss}
+
+
 def pour(address, writer, count):
     from lib.resp import Client
     c = Client(address)
@@ -286,7 +327,7 @@ def print_table(results, opts):
     print(line % ("", "", "wall s", "keyhaul", "source", "target", "sum", "rss MB"))
     print("-" * 91)
     for r in results:
-        if r["row"] == "lag":
+        if r["row"] in ("lag", "inspect"):
             continue
         words = "%s %s" % (short(r.get("keys") or r["commands"]), r["what"])
         for who, text in zip(("native", "keyhaul"), textwrap.wrap(words, 29) + [""]):
@@ -315,6 +356,16 @@ def print_table(results, opts):
                 print("  %-26s %8.2f  %8.2f  %8.2f" % (who, x["p50_ms"], x["p99_ms"], x["max_ms"]))
 
 
+def print_inspect(results):
+    rows = [r for r in results if r["row"] == "inspect"]
+    if rows:
+        print("decode: inspect of a %.0f MB RDB    MB/s     keys/s     wall s     CPU s    rss MB" %
+              rows[0]["file_mb"])
+    for r in rows:
+        print("  %-28s %8.0f %10.0f %10.2f %9.2f %9.1f" % (
+            r["what"], r["mb_per_s"], r["keys_per_s"], r["wall_s"], r["cpu_s"], r["rss_mb"]))
+
+
 def short(n):
     return "%g M" % (n / 1e6) if n >= 1_000_000 else "%g k" % (n / 1e3) if n >= 1000 else "%d" % n
 
@@ -322,7 +373,7 @@ def short(n):
 def main():
     p = argparse.ArgumentParser(description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = list(ROWS) + list(STREAM_ROWS)
+    names = [*ROWS, *STREAM_ROWS, "inspect"]
     p.add_argument("--scale", type=float, default=1.0, help="of the numbers of keys and commands")
     p.add_argument("--rows", default=",".join(names), help="of: " + ",".join(names))
     p.add_argument("--runs", type=int, default=1, help="take the median of so many")
@@ -345,6 +396,8 @@ def main():
                 b.stream_row()
             elif row == "lag":
                 b.lag_row()
+            elif row == "inspect":
+                b.inspect_row()
             else:
                 b.snapshot_row(row)
     finally:
@@ -352,7 +405,9 @@ def main():
     if opts.json == "-":
         print(json.dumps(b.results, indent=2))
     else:
-        print_table(b.results, opts)
+        if any(r["row"] != "inspect" for r in b.results):
+            print_table(b.results, opts)
+        print_inspect(b.results)
         if opts.json:
             with open(opts.json, "w") as f:
                 json.dump(b.results, f, indent=2)

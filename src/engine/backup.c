@@ -186,17 +186,23 @@ static bool keep_aux(const struct backup *b, struct span name)
     return b->selected || span_is(name, "lua");
 }
 
+static void enter_db(struct backup *b, uint64_t db)
+{
+    b->in_db = true;
+    b->db = db;
+    b->selected = db_select_target(b->cfg.select, db) >= 0;
+}
+
 static bool keep_record(struct backup *b, const struct rdb_rec *rec)
 {
     switch (rec->kind) {
-    case RDB_REC_SELECTDB:
-        b->db = rec->n;
-        b->selected = db_select_target(b->cfg.select, rec->n) >= 0;
-        return b->selected;
+    case RDB_REC_SELECTDB: enter_db(b, rec->n); break;
     case RDB_REC_AUX: return keep_aux(b, rec->a);
     case RDB_REC_FUNCTION:
     case RDB_REC_MODULE_AUX: return true;
     case RDB_REC_KEY:
+        if (!b->in_db) enter_db(b, 0);
+        break;
     case RDB_REC_RESIZEDB:
     case RDB_REC_SLOT_INFO: break;
     }

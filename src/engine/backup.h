@@ -34,7 +34,8 @@ struct backup {
     struct buf out, held; /* gathered for the file; of a record not decided upon */
     uint64_t written, crc;
     enum backup_mode mode;
-    bool selected; /* the database that records belong to now */
+    bool in_db;    /* a database has been entered: SELECTDB, or 0 for keys before any */
+    bool selected; /* the database that records belong to now, or what stands before any */
     uint64_t db;
 };
 

@@ -16,9 +16,9 @@ struct pass {
     const struct inspect_config *cfg;
     struct reader *r;
     struct rdb rdb;
-    struct inspect_db *db; /* that keys belong to now */
+    bool in_db; /* a database has been entered: SELECTDB, or 0 for keys before any */
     uint64_t db_number;
-    bool selected;
+    struct inspect_db *db; /* that keys belong to now; NULL: not asked for */
 };
 
 /* --- names --- */
@@ -240,10 +240,10 @@ static void count_key(struct pass *p, const struct rdb_rec *rec, uint64_t bytes,
 static int enter_db(struct pass *p, uint64_t db, struct err *err)
 {
     struct inspect *in = p->in;
+    p->in_db = true;
     p->db_number = db;
-    p->selected = !p->cfg->select || db_select_target(p->cfg->select, db) >= 0;
     p->db = NULL;
-    if (!p->selected) return 0;
+    if (p->cfg->select && db_select_target(p->cfg->select, db) < 0) return 0;
     for (size_t i = 0; i < in->n_db && !p->db; i++)
         if (in->db[i].db == db) p->db = &in->db[i];
     if (!p->db && in->n_db == INSPECT_DBS) p->db = &in->db[INSPECT_DBS - 1];
@@ -272,11 +272,11 @@ static int tell_key(struct pass *p, const struct rdb_rec *rec, uint64_t *ret_ele
 
 static int do_key(struct pass *p, const struct rdb_rec *rec, uint64_t start, struct err *err)
 {
-    if (!p->selected) {
+    if (!p->in_db && enter_db(p, 0, err) < 0) return -1;
+    if (!p->db) {
         p->in->unselected++;
         return rdb_value_skip(p->r, rec->type, true, 0, err);
     }
-    if (!p->db && enter_db(p, 0, err) < 0) return -1; /* before any SELECTDB */
     uint64_t elements;
     if (p->cfg->digest) {
         if (tell_key(p, rec, &elements, err) < 0) return -1;
@@ -392,7 +392,7 @@ void inspect_release(struct inspect *in)
 int inspect_run(struct inspect *in, const struct inspect_config *cfg, struct reader *r,
                 struct err *err)
 {
-    struct pass p = {.in = in, .cfg = cfg, .r = r, .selected = true};
+    struct pass p = {.in = in, .cfg = cfg, .r = r};
     int rc = rdb_open(&p.rdb, r, err);
     in->version = p.rdb.version;
     in->valkey = p.rdb.valkey;

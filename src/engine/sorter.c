@@ -202,7 +202,7 @@ static int smallest(const struct cursor *c, size_t n)
 {
     int best = -1;
     for (size_t i = 0; i < n; i++)
-        if (c[i].n > c[i].p &&
+        if (c[i].window && c[i].n > c[i].p &&
             (best < 0 || pair_order(c[i].window + c[i].p, c[best].window + c[best].p) < 0))
             best = (int)i;
     return best;

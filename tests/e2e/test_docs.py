@@ -29,7 +29,7 @@ WRITTEN = [ROOT / "README.md", TUTORIAL, ROOT / "docs" / "README.md", ROOT / "do
 PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")})
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
 COLUMNS = 80
-COMMANDS = ("migrate", "restore")
+COMMANDS = ("migrate", "restore", "backup", "inspect")
 
 
 def name(page):
@@ -244,6 +244,7 @@ def test_command_lines_are_understood(page):
 def test_some_command_lines_are_there():
     there = [command for page in WRITTEN for command, _ in command_lines(page)]
     assert there.count("migrate") >= 8 and there.count("restore") >= 4
+    assert there.count("backup") >= 3 and there.count("inspect") >= 5
 
 
 def test_exit_statuses_are_those_of_the_help():

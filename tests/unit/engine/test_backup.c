@@ -194,6 +194,27 @@ static void selections_hold_what_is_selected(void **state)
     }
 }
 
+/* No server writes keys before any SELECTDB: they are of database 0. */
+static void keys_before_any_database_are_of_database_0(void **state)
+{
+    (void)state;
+    static struct make m;
+    for (int chosen = 0; chosen < 2; chosen++) {
+        m = (struct make){0};
+        put(&m, "REDIS0010", 9);
+        put_aux(&m, "redis-ver", "7.0.15");
+        put_key(&m, "early", "v");
+        put_end(&m);
+        struct kit *k = new_kit(chosen ? "0" : "1");
+        if (write_backup(k, m.p, m.n, false) < 0) fail_msg("%s", k->err.msg);
+        assert_int_equal(counter_get(&k->counters.keys_written), chosen);
+        struct buf got = read_back(k);
+        assert_true(chosen ? got.n == m.n : got.n < m.n && got.n > 9 + 8 + 1);
+        buf_release(&got);
+        free_kit(k);
+    }
+}
+
 /* Records larger than what is kept until they are known: 1.5 MB. */
 static void large_records_are_decided_early(void **state)
 {
@@ -343,6 +364,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(copies_are_the_same_bytes),
         cmocka_unit_test(selections_hold_what_is_selected),
+        cmocka_unit_test(keys_before_any_database_are_of_database_0),
         cmocka_unit_test(large_records_are_decided_early),
         cmocka_unit_test(what_is_there_stays_without_force),
         cmocka_unit_test(what_appears_meanwhile_stays),

@@ -323,6 +323,27 @@ static void databases_may_be_chosen(void **state)
     inspect_release(&run.in);
 }
 
+/* No server writes it so, but a file may be anything. */
+static void keys_before_any_database_are_of_database_0(void **state)
+{
+    (void)state;
+    static struct make m;
+    struct run run;
+    struct db_select select;
+    for (int chosen = 0; chosen < 2; chosen++) {
+        assert_int_equal(db_select_parse(&select, chosen ? "0" : "1", &run.err), 0);
+        magic(&m, "REDIS0010");
+        put_key(&m, "early", "v", NOW);
+        put_end(&m);
+        struct inspect_config cfg = {.top = 9, .now_ms = NOW, .select = &select};
+        inspect_made(&run, &m, &cfg);
+        assert_int_equal(run.rc, 0);
+        assert_int_equal(run.in.all.keys, chosen);
+        assert_int_equal(run.in.unselected, !chosen);
+        inspect_release(&run.in);
+    }
+}
+
 static void many_databases_share_the_last_entry(void **state)
 {
     (void)state;
@@ -453,6 +474,7 @@ int main(void)
         cmocka_unit_test(expiries_fall_into_their_ranges),
         cmocka_unit_test(the_biggest_are_kept),
         cmocka_unit_test(databases_may_be_chosen),
+        cmocka_unit_test(keys_before_any_database_are_of_database_0),
         cmocka_unit_test(many_databases_share_the_last_entry),
         cmocka_unit_test(what_came_before_a_break_is_counted),
         cmocka_unit_test(elements_are_told_where_they_stand_at_the_front),
