@@ -523,6 +523,7 @@ int replay_file(struct replay *rp, struct replay_cut *ret, struct err *err)
     pl->on_dry = NULL;
     struct replay_cut cut = {.cut = rc < 0 || rp->in_tx, .at = rp->whole_offset};
     if (finish_file(rp, rc, err) < 0) return -1;
+    replay_old_tell(rp);
     *ret = cut;
     return cut.cut ? pass_over_tail(rp, err) : 0;
 }

@@ -186,7 +186,10 @@ static const struct row rows[] = {
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 
 struct replay_old {
-    uint8_t first[COMMANDS_MAX]; /* by place in the command table: first row + 1, 0 all is known */
+    bool lacks[ROWS];     /* the target does not know it */
+    struct {              /* by place in the command table */
+        uint8_t from, to; /* its rows, from the first that the target lacks */
+    } rows_of[COMMANDS_MAX];
     uint64_t named[LOSSES_KINDS + 1][LOSSES_NAMED]; /* keys told of, by hash; the last: left out */
     uint64_t left_out;
 };
@@ -208,7 +211,10 @@ int replay_old_new(struct replay_old **ret, const struct replay *rp, struct err 
             free(old);
             return err_set(err, ERR_INTERNAL, "command %s is not in the table", rows[i].command);
         }
-        if (old->first[at] || !is_known(rp->target, &rows[i])) old->first[at] = (uint8_t)(i + 1);
+        old->lacks[i] = !is_known(rp->target, &rows[i]);
+        if (!old->lacks[i]) continue;
+        old->rows_of[at].from = (uint8_t)i;
+        if (old->rows_of[at].to == 0) old->rows_of[at].to = (uint8_t)(i + 1);
     }
     *ret = old;
     return 0;
@@ -257,11 +263,12 @@ int replay_old_refuse(struct replay *rp, struct span key, const char *cmd, const
     return 0;
 }
 
-void replay_old_tell(const struct replay *rp)
+void replay_old_tell(struct replay *rp)
 {
     if (rp->old->left_out)
         log_warn("%llu changes were left out: the target cannot make them",
                  (unsigned long long)rp->old->left_out);
+    rp->old->left_out = 0;
 }
 
 /* --- reading the table --- */
@@ -346,13 +353,12 @@ int replay_put(struct replay *rp, const struct cmd_info *info, struct span raw, 
                struct span *argv, struct err *err)
 {
     struct batch *b = replay_batch(rp);
-    size_t first = info ? rp->old->first[info - cmd_at(0)] : 0;
     struct old_cmd c = {.argc = argc, .argv = argv};
-    for (size_t i = first; first && i <= ROWS; i++) {
-        const struct row *r = &rows[i - 1];
-        if (strcmp(r->command, info->name) != 0) break;
-        if (is_known(rp->target, r)) continue;
-        int rc = apply(rp, info, r, &c, err);
+    size_t at = info ? (size_t)(info - cmd_at(0)) : 0;
+    size_t from = rp->old->rows_of[at].from, to = info ? rp->old->rows_of[at].to : 0;
+    for (size_t i = from; i < to; i++) {
+        if (!rp->old->lacks[i]) continue;
+        int rc = apply(rp, info, &rows[i], &c, err);
         if (rc <= 0) return rc;
     }
     return raw.n && c.argc == argc ? batch_raw(b, raw, err) : batch_args(b, c.argc, c.argv, err);

@@ -21,8 +21,8 @@ void replay_old_free(struct replay_old *old);
 KH_MUST int replay_put(struct replay *rp, const struct cmd_info *info, struct span raw, size_t argc,
                        struct span *argv, struct err *err);
 
-/* How much was left out or lost, when anything was. */
-void replay_old_tell(const struct replay *rp);
+/* How much was left out since it was told last, when anything was. */
+void replay_old_tell(struct replay *rp);
 
 /* Something of a key is lost, bits as for losses_note(): its first keys are named. */
 void replay_old_lost(struct replay *rp, unsigned bits, struct span key);

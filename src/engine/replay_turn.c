@@ -130,8 +130,9 @@ int old_lmove(struct replay *rp, struct old_cmd *c, struct err *err)
 /* ZADD key NX|XX score member before 3.0: of one member it took effect, of several only on some. */
 int old_zadd_flag(struct replay *rp, struct old_cmd *c, struct err *err)
 {
+    static const char words[] = "the target does not know NX and XX";
     if (c->argc - c->at > 4)
-        return replay_old_refuse(rp, c->argv[1], "ZADD", "the target does not know NX and XX", err);
+        return replay_old_refuse(rp, c->argv[1], "ZADD", words, err) < 0 ? -1 : old_drop(rp);
     old_cut(c, c->at, 1);
     return old_put(rp, c->argc, c->argv, err);
 }

@@ -508,6 +508,61 @@ static void payloads(void **state)
         check_turned(&cases[i]);
 }
 
+/* --- hostile --- */
+
+static uint32_t next_random(uint32_t *state)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return *state >> 8;
+}
+
+/* Words that mean something somewhere, in any order and number: each command is dealt with. */
+static void any_words(void **state)
+{
+    (void)state;
+    static const char *const names[] = {
+        "SET",    "MSETEX",  "COPY",     "RESTORE",     "PEXPIREAT",  "BITOP",  "LPOP",
+        "LMOVE",  "ZADD",    "ZPOPMAX",  "ZRANGESTORE", "ZDIFFSTORE", "HSET",   "GEOSEARCHSTORE",
+        "HSETEX", "HGETDEL", "HPERSIST", "HPEXPIREAT",  "XADD",       "XTRIM",  "XSETID",
+        "XGROUP", "XCLAIM",  "XDELEX",   "XACKDEL",     "VADD",       "GETDEL", "UNLINK"};
+    static const char *const words[] = {
+        "k",      "0",           "-1",      "5-5",      "18446744073709551615",
+        "EX",     "PXAT",        "EXAT",    "KEEPTTL",  "IFEQ",
+        "GET",    "NX",          "XX",      "GT",       "LT",
+        "CH",     "INCR",        "FIELDS",  "IDS",      "ACKED",
+        "DELREF", "MINID",       "MAXLEN",  "=",        "~",
+        "LIMIT",  "ENTRIESREAD", "",        "1",        "2",
+        "DB",     "REPLACE",     "BYSCORE", "REV",      "FROMMEMBER",
+        "LEFT",   "COUNT",       "IDMP",    "BYRADIUS", "CREATECONSUMER",
+        "ABSTTL", "STOREDIST"};
+    static const struct side *const sides[] = {&redis28, &redis40,  &redis60, &redis74,
+                                               &redis86, &valkey80, &valkey91};
+    enum { COMMANDS = 4000 };
+    for (uint32_t i = 0; i < sizeof(sides) / sizeof(sides[0]); i++) {
+        struct side go_on = *sides[i];
+        struct buf b;
+        uint32_t seed = i + 1;
+        go_on.on_error = TASK_ON_ERROR_CONTINUE;
+        struct rig *g = rig_for(&go_on);
+        buf_init(&b, 4 << 20);
+        for (int n = 0; n < COMMANDS; n++) {
+            struct span argv[12] = {span_str(names[next_random(&seed) % 28])};
+            size_t argc = 1 + next_random(&seed) % 11;
+            for (size_t a = 1; a < argc; a++)
+                argv[a] = span_str(words[next_random(&seed) % 42]);
+            assert_int_equal(resp_put_cmd(&b, argc, argv, NULL), 0);
+        }
+        struct log_config quiet = {.level = LOG_ERROR, .file = "/dev/null"};
+        assert_int_equal(log_open(&quiet, &g->err), 0);
+        rig_assert_ended(g, rig_replay(g, buf_span(&b), RIG_AT_ONCE), RIG_AT_ONCE);
+        log_close();
+        assert_int_equal(g->applied, RIG_OFFSET + b.n);
+        assert_int_equal(counter_get(&g->counters.commands_read), COMMANDS);
+        buf_release(&b);
+        rig_free(g);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -521,6 +576,7 @@ int main(void)
         cmocka_unit_test(left_out),
         cmocka_unit_test(whole_types),
         cmocka_unit_test(payloads),
+        cmocka_unit_test(any_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
