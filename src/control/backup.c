@@ -39,7 +39,7 @@ static int free_space(const char *path, uint64_t *ret, struct err *err)
 static int check_room(const struct run *r, struct err *err)
 {
     uint64_t room, need = counter_get(&r->counters->snapshot_bytes_total);
-    if (need == 0 || !r->cfg->select.all) return 0;
+    if (need == 0 || !r->cfg->select.all || !key_select_all(&r->cfg->keys)) return 0;
     if (free_space(r->cfg->backup, &room, err) < 0) return -1;
     if (room >= need) return 0;
     char has[32], wants[32];
@@ -55,6 +55,7 @@ static int check(struct backup_run *b, struct err *err)
     struct backup_config cfg = {.path = r->cfg->backup,
                                 .force = r->cfg->force,
                                 .select = &r->cfg->select,
+                                .keys = &r->cfg->keys,
                                 .counters = r->counters,
                                 .stop = r->stop};
     run_phase(r, PHASE_CHECK);
@@ -93,6 +94,7 @@ int run_backup(struct run *r, struct err *err)
     if (rc == 0) rc = run_attach(r, err);
     if (rc == 0) rc = check_room(r, err);
     if (rc == 0) rc = copy(&b, err);
+    if (rc == 0) run_tell_selection(r);
     backup_release(&b.file);
     feed_release(&b.feed);
     /* Unlike a move, half a backup is of no use: that is no good end. */

@@ -296,6 +296,9 @@ static int read_task(struct task_config *t, const struct option_values *v, struc
     if (read_source(t, v, err) < 0 || read_target(t, v, err) < 0) return -1;
     if (check_shared_tls(t, v, err) < 0) return -1;
     if (read_databases(t, v, err) < 0) return -1;
+    if (takes(v, OPTION_KEYS) && key_select_parse(&t->keys, options_text(v, OPTION_KEYS),
+                                                  options_text(v, OPTION_SKIP_KEYS), err) < 0)
+        return -1;
     return read_limits(t, v, err);
 }
 
@@ -336,4 +339,5 @@ void config_release(struct config *c)
 {
     release_side(&c->task.source);
     release_side(&c->task.target);
+    key_select_release(&c->task.keys);
 }

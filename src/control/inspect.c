@@ -141,6 +141,7 @@ int inspect_task_run(const struct inspect_task *t, struct inspect *in, struct in
     struct job j = {.task = t, .cfg = t->inspect, .in = in, .source = ret};
     *ret = (struct inspect_source){0};
     j.cfg.select = &t->cfg->task.select;
+    j.cfg.keys = &t->cfg->task.keys;
     j.cfg.stop = t->stop;
     if (inspect_init(in, err) < 0) return -1;
     int rc = t->cfg->task.file ? inspect_file(&j, err) : inspect_server(&j, err);

@@ -110,6 +110,15 @@ static int choice_index(const char *choices, const char *text)
     }
 }
 
+/* It would take the comma behind it, where the list goes on. */
+static bool ends_in_escape(const char *text)
+{
+    size_t n = strlen(text), escapes = 0;
+    while (escapes < n && text[n - 1 - escapes] == '\\')
+        escapes++;
+    return escapes % 2;
+}
+
 static int check_value(const struct option_def *def, const char *text, struct err *err)
 {
     int64_t ms;
@@ -126,6 +135,10 @@ static int check_value(const struct option_def *def, const char *text, struct er
     case OPTION_KIND_SIZE:
         if (option_read_size(text, &bytes)) return 0;
         return err_set(err, ERR_USAGE, "--%s: must be a size: 500M, 10G, 10Gi", def->name);
+    case OPTION_KIND_LIST:
+        if (!ends_in_escape(text)) return 0;
+        return err_set(err, ERR_USAGE, "--%s: a backslash at the end stands for nothing; write two",
+                       def->name);
     case OPTION_KIND_FLAG:
     case OPTION_KIND_TEXT:
     case OPTION_KIND_FILE:
@@ -149,8 +162,21 @@ void option_wipe_uri(char *uri)
     explicit_bzero(uri + n - (secret - kept), secret - kept);
 }
 
+static int join(char **list, const char *more, struct err *err)
+{
+    size_t n = strlen(*list), add = strlen(more) + 1;
+    char *grown = realloc(*list, n + 1 + add);
+    if (!grown) return err_set(err, ERR_NOMEM, "out of memory");
+    grown[n] = ',';
+    memcpy(grown + n + 1, more, add);
+    *list = grown;
+    return 0;
+}
+
 static int keep(struct option_values *v, enum option_id id, const char *text, struct err *err)
 {
+    if (v->text[id] && option_defs[id].kind == OPTION_KIND_LIST)
+        return join(&v->text[id], text, err);
     if (v->text[id]) return err_set(err, ERR_USAGE, "--%s: given twice", option_defs[id].name);
     v->text[id] = strdup(text);
     if (!v->text[id]) return err_set(err, ERR_NOMEM, "out of memory");

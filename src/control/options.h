@@ -18,6 +18,7 @@ enum option_kind {
     OPTION_KIND_CHOICE,
     OPTION_KIND_DURATION,
     OPTION_KIND_SIZE,
+    OPTION_KIND_LIST, /* may be given again: one list, with commas */
     OPTION_KIND_ARG, /* the argument that is no option */
     OPTION_KIND_ENV, /* environment variable, no option */
 };
@@ -42,6 +43,9 @@ enum option_command { /* bits: an option may be of several */
                       OPTION_COMMAND_WRITE = OPTION_COMMAND_MIGRATE | OPTION_COMMAND_RESTORE,
                       OPTION_COMMAND_ATTACH = OPTION_COMMAND_MIGRATE | OPTION_COMMAND_BACKUP,
                       OPTION_COMMAND_READ = OPTION_COMMAND_ATTACH | OPTION_COMMAND_INSPECT,
+                      /* those that take a snapshot, and may take some of its keys */
+                      OPTION_COMMAND_PICK = OPTION_COMMAND_RESTORE | OPTION_COMMAND_BACKUP |
+                                            OPTION_COMMAND_INSPECT,
                       OPTION_COMMAND_TASK = OPTION_COMMAND_WRITE | OPTION_COMMAND_BACKUP,
                       OPTION_COMMAND_ANY = OPTION_COMMAND_TASK | OPTION_COMMAND_INSPECT,
 };

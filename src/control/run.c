@@ -36,6 +36,14 @@ void run_tell_notes(const struct check_notes *notes)
         log_warn("%s", notes->text[i]);
 }
 
+void run_tell_selection(const struct run *r)
+{
+    uint64_t read = counter_get(&r->counters->keys_read);
+    if (key_select_all(&r->cfg->keys) || counter_get(&r->counters->keys_filtered) < read) return;
+    log_warn("no key was selected: --keys, --skip-keys and --db leave out all %llu",
+             (unsigned long long)read);
+}
+
 int run_meet_target(struct run *r, struct err *err)
 {
     struct task_facts *f = r->facts;

@@ -40,6 +40,8 @@ KH_MUST int run_snapshot_end(const struct psync_result *ps, struct reader *in, s
 /* Connect to the target and learn what it is. */
 KH_MUST int run_meet_target(struct run *r, struct err *err);
 void run_tell_notes(const struct check_notes *notes);
+/* At the end: a pattern that no key matched is likely a slip. */
+void run_tell_selection(const struct run *r);
 KH_MUST int run_choose_spool(struct run *r, struct err *err);
 uint64_t run_store_max(const struct run *r);
 /* Load the snapshot at the reader's place. */

@@ -62,10 +62,12 @@ static int open_temp(struct backup *b, struct err *err)
 
 int backup_open(struct backup *b, const struct backup_config *cfg, struct err *err)
 {
-    *b = (struct backup){.cfg = *cfg, .fd = -1, .selected = true};
+    bool some = !key_select_all(cfg->keys);
+    *b = (struct backup){
+        .cfg = *cfg, .fd = -1, .selected = true, .part = some || !cfg->select->all};
     struct stat st;
     buf_init(&b->out, OUT_BYTES);
-    buf_init(&b->held, HELD_MAX);
+    buf_init(&b->held, HELD_MAX + (some ? RDB_KEY_MAX : 0));
     if (stat(cfg->path, &st) == 0 && !S_ISREG(st.st_mode))
         return err_set(err, ERR_USAGE, "%.300s is no regular file", cfg->path);
     if (!cfg->force && lstat(cfg->path, &st) == 0) return exists(b, err);
@@ -148,12 +150,16 @@ int backup_finish(struct backup *b, struct err *err)
 /* --- the records --- */
 
 /* Where a record goes that is too large to be kept until it is known as a whole: what may be told
- * apart from keys by its first byte is kept, the rest belongs to a key of this database. */
-static enum backup_mode decide_early(const struct backup *b)
+ * apart from keys by its first byte is kept, the rest belongs to a key of this database. Where keys
+ * are chosen by their names, the longest name fits into what is held. */
+static int decide_early(struct backup *b, struct err *err)
 {
     uint8_t op = b->held.p[0];
-    if (b->selected || op == OP_FUNCTION || op == OP_MODULE_AUX || op == OP_AUX) return BACKUP_COPY;
-    return BACKUP_DROP;
+    bool some = b->in_db && !key_select_all(b->cfg.keys);
+    bool apart = op == OP_FUNCTION || op == OP_MODULE_AUX || (op == OP_AUX && !some);
+    b->mode = b->selected || apart ? BACKUP_COPY : BACKUP_DROP;
+    if (apart || !b->selected || !some) return 0;
+    return err_set(err, ERR_LIMIT, "what stands before a key is too large to choose by its name");
 }
 
 /* Every byte of the snapshot comes by here once, as the reader lets it go. */
@@ -161,12 +167,12 @@ static int tap(void *ctx, const uint8_t *p, size_t n, struct err *err)
 {
     struct backup *b = ctx;
     if (b->mode == BACKUP_WAIT) {
-        if (n <= HELD_MAX - b->held.n) return buf_add(&b->held, p, n, err);
+        if (n <= b->held.cap - b->held.n) return buf_add(&b->held, p, n, err);
         if (b->held.n == 0) {
             if (buf_add(&b->held, p++, 1, err) < 0) return -1;
             n--;
         }
-        b->mode = decide_early(b);
+        if (decide_early(b, err) < 0) return -1;
         if (b->mode == BACKUP_COPY && put(b, b->held.p, b->held.n, err) < 0) return -1;
         buf_clear(&b->held);
     }
@@ -179,11 +185,15 @@ static bool begins(struct span s, const char *with)
 }
 
 /* Replication fields would let a server take the part for the whole of what its primary had. Others
- * go into the head of the file, but for KeyDB's, which stand before each key. */
-static bool keep_aux(const struct backup *b, struct span name)
+ * go into the head of the file, but for KeyDB's: "mvcc-tstamp" stands between a key and its expiry,
+ * "keydb-subexpire-..." behind its value. */
+static enum backup_mode place_aux(const struct backup *b, struct span name)
 {
-    if (begins(name, "repl-")) return false;
-    return b->selected || span_is(name, "lua");
+    bool lua = span_is(name, "lua");
+    if (begins(name, "repl-") || (!b->selected && !lua)) return BACKUP_DROP;
+    if (!b->in_db || lua) return BACKUP_COPY;
+    if (begins(name, "keydb-subexpire-")) return b->key_kept ? BACKUP_COPY : BACKUP_DROP;
+    return BACKUP_WAIT;
 }
 
 static void enter_db(struct backup *b, uint64_t db)
@@ -193,28 +203,35 @@ static void enter_db(struct backup *b, uint64_t db)
     b->selected = db_select_target(b->cfg.select, db) >= 0;
 }
 
-static bool keep_record(struct backup *b, const struct rdb_rec *rec)
+static enum backup_mode place(struct backup *b, const struct rdb_rec *rec)
 {
+    bool keep = true;
     switch (rec->kind) {
-    case RDB_REC_SELECTDB: enter_db(b, rec->n); break;
-    case RDB_REC_AUX: return keep_aux(b, rec->a);
+    case RDB_REC_SELECTDB:
+        enter_db(b, rec->n);
+        keep = b->selected;
+        break;
+    case RDB_REC_AUX: return place_aux(b, rec->a);
     case RDB_REC_FUNCTION:
-    case RDB_REC_MODULE_AUX: return true;
+    case RDB_REC_MODULE_AUX: break;
     case RDB_REC_KEY:
         if (!b->in_db) enter_db(b, 0);
+        keep = b->key_kept = b->selected && key_selected(b->cfg.keys, rec->a);
         break;
     case RDB_REC_RESIZEDB:
-    case RDB_REC_SLOT_INFO: break;
+    case RDB_REC_SLOT_INFO: /* with room for all keys a server would fill its memory for some */
+        keep = b->selected && key_select_all(b->cfg.keys);
+        break;
     }
-    return b->selected;
+    return keep ? BACKUP_COPY : BACKUP_DROP;
 }
 
-/* What was kept of the record just read goes on, or away. */
-static int decide(struct backup *b, bool keep, struct err *err)
+/* What was kept of the record just read goes on, or away, or waits for the next. */
+static int decide(struct backup *b, enum backup_mode where, struct err *err)
 {
-    if (b->mode != BACKUP_WAIT) return 0;
-    b->mode = keep ? BACKUP_COPY : BACKUP_DROP;
-    int rc = keep ? put(b, b->held.p, b->held.n, err) : 0;
+    if (b->mode != BACKUP_WAIT || where == BACKUP_WAIT) return 0;
+    b->mode = where;
+    int rc = where == BACKUP_COPY ? put(b, b->held.p, b->held.n, err) : 0;
     buf_clear(&b->held);
     return rc;
 }
@@ -224,7 +241,7 @@ static void count_key(struct backup *b, uint64_t bytes)
     struct counters *c = b->cfg.counters;
     unsigned db = counters_db(b->db);
     counter_add(&c->keys_read, 1);
-    if (!b->selected) {
+    if (!b->key_kept) {
         counter_add(&c->keys_filtered, 1);
         return;
     }
@@ -236,8 +253,8 @@ static void count_key(struct backup *b, uint64_t bytes)
 static int do_record(struct backup *b, struct reader *r, const struct rdb_rec *rec, uint64_t start,
                      struct err *err)
 {
-    bool part = !b->cfg.select->all, keep = keep_record(b, rec);
-    if (part && (reader_settle(r, err) < 0 || decide(b, keep, err) < 0)) return -1;
+    enum backup_mode where = place(b, rec);
+    if (b->part && (reader_settle(r, err) < 0 || decide(b, where, err) < 0)) return -1;
     if (rec->kind == RDB_REC_FUNCTION) counter_add(&b->cfg.counters->functions_written, 1);
     if (rec->kind == RDB_REC_RESIZEDB && b->selected)
         counter_add(&b->cfg.counters->snapshot_keys_expected, rec->n);
@@ -250,7 +267,7 @@ static int do_record(struct backup *b, struct reader *r, const struct rdb_rec *r
 /* Everything that is let go from here on belongs to the next record. */
 static int begin_record(struct backup *b, struct reader *r, struct err *err)
 {
-    if (b->cfg.select->all) return 0;
+    if (!b->part) return 0;
     if (reader_settle(r, err) < 0) return -1;
     b->mode = BACKUP_WAIT;
     return 0;
@@ -295,7 +312,7 @@ int backup_run(struct backup *b, struct reader *r, struct err *err)
     }
     /* Up to and with the end's opcode all has passed; the source's checksum must not. */
     r->tap = NULL;
-    if (rc == 0) rc = decide(b, true, err);
+    if (rc == 0) rc = decide(b, BACKUP_COPY, err);
     if (rc == 0 && rdb.version >= CHECKSUM_FIRST) rc = put_checksum(b, err);
     counter_set(&b->cfg.counters->snapshot_bytes_decoded, reader_pos(r));
     rdb_release(&rdb);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A snapshot written to a file as the source said it: records byte by byte, those of databases that
-// are not selected left out, the checksum computed anew.
+// A snapshot written to a file as the source said it: records byte by byte, those of databases and
+// keys that are not selected left out, the checksum computed anew.
 //
 //   backup_open ──▶ FILE.tmp, locked ──▶ backup_run ──▶ backup_finish: synced, renamed to FILE
 //                                    └─────────────────▶ backup_release: removed
@@ -10,6 +10,7 @@
 #define KEYHAUL_ENGINE_BACKUP_H
 
 #include "engine/counters.h"
+#include "engine/key_select.h"
 #include "engine/select.h"
 #include "wire/rdb/rdb.h"
 
@@ -17,6 +18,7 @@ struct backup_config {
     const char *path;
     bool force;                     /* replace what is there */
     const struct db_select *select; /* borrowed, as all of these */
+    const struct key_select *keys;
     struct counters *counters;
     const atomic_bool *stop;
 };
@@ -24,7 +26,7 @@ struct backup_config {
 enum backup_mode {
     BACKUP_COPY, /* bytes go to the file */
     BACKUP_DROP,
-    BACKUP_WAIT, /* they are kept until the record tells where it belongs */
+    BACKUP_WAIT, /* they are kept until it is told where they belong */
 };
 
 struct backup {
@@ -36,6 +38,8 @@ struct backup {
     enum backup_mode mode;
     bool in_db;    /* a database has been entered: SELECTDB, or 0 for keys before any */
     bool selected; /* the database that records belong to now, or what stands before any */
+    bool part;     /* not all is selected */
+    bool key_kept; /* the last key */
     uint64_t db;
 };
 

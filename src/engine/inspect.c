@@ -273,7 +273,7 @@ static int tell_key(struct pass *p, const struct rdb_rec *rec, uint64_t *ret_ele
 static int do_key(struct pass *p, const struct rdb_rec *rec, uint64_t start, struct err *err)
 {
     if (!p->in_db && enter_db(p, 0, err) < 0) return -1;
-    if (!p->db) {
+    if (!p->db || (p->cfg->keys && !key_selected(p->cfg->keys, rec->a))) {
         p->in->unselected++;
         return rdb_value_skip(p->r, rec->type, true, 0, err);
     }

@@ -7,6 +7,7 @@
 #define KEYHAUL_ENGINE_INSPECT_H
 
 #include "engine/digest.h"
+#include "engine/key_select.h"
 #include "engine/select.h"
 #include "redis/facts.h"
 
@@ -78,6 +79,7 @@ struct inspect_config {
     unsigned top;                   /* how many of the biggest keys, at most INSPECT_TOP_MAX */
     int64_t now_ms;                 /* that expiries are measured by */
     const struct db_select *select; /* NULL: all; what is not selected is passed over */
+    const struct key_select *keys;  /* NULL: all */
     const atomic_bool *stop;        /* may be NULL */
     struct digest *digest;          /* NULL: values are not looked into, on_key is not called */
     int (*on_key)(void *ctx, const struct inspect_key *key, struct err *err);

@@ -24,6 +24,7 @@ int load_init(struct load *ld, const struct load_config *cfg, struct err *err)
     *ld = (struct load){.pl = cfg->pl,
                         .target = cfg->target,
                         .select = &task->select,
+                        .keys = &task->keys,
                         .on_conflict = task->on_conflict,
                         .hold_margin_ms = load_hold_margin_ms(cfg->source_bytes),
                         .discard = task->type == TASK_INCREMENTAL,
@@ -310,7 +311,7 @@ static int load_key(struct load *ld, struct rdb_rec *rec, struct err *err)
 {
     struct counters *c = ld->pl->counters;
     counter_add(&c->keys_read, 1);
-    if (ld->to_db < 0) {
+    if (ld->to_db < 0 || !key_selected(ld->keys, rec->a)) {
         counter_add(&c->keys_filtered, 1);
         return rdb_value_skip(&ld->pl->r, rec->type, true, 0, err);
     }

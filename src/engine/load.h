@@ -33,6 +33,7 @@ struct load {
     struct pipeline *pl;
     const struct server_facts *target;
     const struct db_select *select;
+    const struct key_select *keys;
     enum task_conflict on_conflict;
     bool discard; /* --type incremental: only the place where the stream begins is wanted */
     int64_t hold_margin_ms; /* deadlines nearer than this are held until the stream has caught up */

@@ -8,6 +8,13 @@
 #define MERGE_BYTES (16u << 20) /* for the windows of the runs being merged */
 #define WINDOW_MIN  (64u << 10) /* of one run */
 #define FAN_MAX     64          /* runs merged at once; never fewer than 2 */
+#define INSERT_MAX  24          /* so few are sorted by insertion */
+
+/* Where a pair lies, and the start of its key: most are told apart by that. */
+struct place {
+    uint64_t first; /* 8 bytes of the key, big endian, filled up with zeros */
+    uint32_t at, key_n;
+};
 
 struct run {
     uint64_t at, end;
@@ -53,10 +60,25 @@ static int pair_order(const uint8_t *a, const uint8_t *b)
     return c ? c : span_order(ra, rb);
 }
 
-static int index_order(const void *a, const void *b, void *base)
+static inline uint64_t first_of(struct span s)
 {
+    uint64_t v = 0;
+    if (KH_LIKELY(s.n >= sizeof(v))) {
+        memcpy(&v, s.p, sizeof(v));
+        return __builtin_bswap64(v);
+    }
+    for (size_t i = 0; i < s.n; i++)
+        v |= (uint64_t)s.p[i] << (56 - 8 * i);
+    return v;
+}
+
+static int place_order(const void *a, const void *b, void *base)
+{
+    const struct place *x = a, *y = b;
     const uint8_t *mem = base;
-    return pair_order(mem + *(const uint32_t *)a, mem + *(const uint32_t *)b);
+    if (KH_LIKELY(x->first != y->first)) return x->first < y->first ? -1 : 1;
+    if (x->key_n <= sizeof(x->first) && x->key_n != y->key_n) return x->key_n < y->key_n ? -1 : 1;
+    return pair_order(mem + x->at, mem + y->at);
 }
 
 void sorter_init(struct sorter *s, size_t mem_bytes, const char *dir)
@@ -92,10 +114,34 @@ void sorter_release(struct sorter *s)
 
 /* --- in memory --- */
 
+static struct place *places(const struct sorter *s)
+{
+    return (struct place *)(void *)s->index.p;
+}
+
+static size_t count(const struct sorter *s)
+{
+    return s->index.n / sizeof(struct place);
+}
+
+static void insertion_sort(struct place *p, size_t n, uint8_t *mem)
+{
+    for (size_t i = 1; i < n; i++) {
+        struct place x = p[i];
+        size_t k = i;
+        for (; k && place_order(&x, &p[k - 1], mem) < 0; k--)
+            p[k] = p[k - 1];
+        p[k] = x;
+    }
+}
+
 static void sort_mem(struct sorter *s)
 {
-    size_t n = s->index.n / sizeof(uint32_t);
-    if (n > 1) qsort_r(s->index.p, n, sizeof(uint32_t), index_order, s->mem.p);
+    size_t n = count(s);
+    if (n <= INSERT_MAX)
+        insertion_sort(places(s), n, s->mem.p);
+    else
+        qsort_r(places(s), n, sizeof(struct place), place_order, s->mem.p);
 }
 
 static size_t pair_bytes(const uint8_t *p)
@@ -107,9 +153,7 @@ static size_t pair_bytes(const uint8_t *p)
 
 static const uint8_t *nth(const struct sorter *s, size_t i)
 {
-    uint32_t at;
-    memcpy(&at, s->index.p + i * sizeof(at), sizeof(at));
-    return s->mem.p + at;
+    return s->mem.p + places(s)[i].at;
 }
 
 static int flush_out(struct merge *m, struct err *err)
@@ -147,7 +191,7 @@ static struct run *run_at(const struct buf *runs, size_t i)
 static int write_run(struct sorter *s, struct err *err)
 {
     struct merge m = {.to = &s->file[0]};
-    size_t n = s->index.n / sizeof(uint32_t);
+    size_t n = count(s);
     if (n == 0) return 0;
     buf_init(&m.out, WINDOW_MIN);
     sort_mem(s);
@@ -169,14 +213,19 @@ int sorter_add(struct sorter *s, struct span key, struct span rest, struct err *
     if (key.n > SORTER_PAIR_MAX || rest.n > SORTER_PAIR_MAX || n > SORTER_PAIR_MAX)
         return err_set(err, ERR_LIMIT, "an element of %zu bytes, the limit is %u", n,
                        SORTER_PAIR_MAX);
-    size_t used = s->mem.n + s->index.n + sizeof(uint32_t);
+    size_t used = s->mem.n + s->index.n + sizeof(struct place);
     if (used + n > s->mem_bytes && write_run(s, err) < 0) return -1;
-    uint32_t at = (uint32_t)s->mem.n, lengths[2] = {(uint32_t)key.n, (uint32_t)rest.n};
+    struct place place = {first_of(key), (uint32_t)s->mem.n, (uint32_t)key.n};
+    uint32_t lengths[2] = {(uint32_t)key.n, (uint32_t)rest.n};
     if (n > s->largest) s->largest = n;
-    if (buf_add(&s->index, &at, sizeof(at), err) < 0 || buf_add(&s->mem, lengths, HEAD, err) < 0 ||
-        buf_add(&s->mem, key.p, key.n, err) < 0)
+    if (buf_add(&s->index, &place, sizeof(place), err) < 0 || buf_reserve(&s->mem, n, err) < 0)
         return -1;
-    return buf_add(&s->mem, rest.p, rest.n, err);
+    uint8_t *to = s->mem.p + s->mem.n;
+    memcpy(to, lengths, HEAD);
+    if (key.n) memcpy(to + HEAD, key.p, key.n);
+    if (rest.n) memcpy(to + HEAD + key.n, rest.p, rest.n);
+    s->mem.n += n;
+    return 0;
 }
 
 /* --- merging --- */
@@ -279,10 +328,12 @@ static int each_of_files(struct sorter *s, sorter_fn *fn, void *ctx, struct err 
 
 static int each_in_memory(struct sorter *s, sorter_fn *fn, void *ctx, struct err *err)
 {
-    struct merge m = {.fn = fn, .ctx = ctx};
+    struct span key, rest;
     sort_mem(s);
-    for (size_t i = 0; i < s->index.n / sizeof(uint32_t); i++)
-        if (put_pair(&m, nth(s, i), err) < 0) return -1;
+    for (size_t i = 0; i < count(s); i++) {
+        read_head(nth(s, i), &key, &rest);
+        if (fn(ctx, key, rest, err) < 0) return -1;
+    }
     return 0;
 }
 

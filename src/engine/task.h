@@ -3,6 +3,7 @@
 #ifndef KEYHAUL_ENGINE_TASK_H
 #define KEYHAUL_ENGINE_TASK_H
 
+#include "engine/key_select.h"
 #include "engine/select.h"
 #include "io/conn.h"
 #include "redis/uri.h"
@@ -28,9 +29,13 @@ struct task_config {
     enum task_on_error on_error;
     enum task_on_unsupported on_unsupported;
     struct db_select select;
-    const char *backup; /* backup: RDB file to write; NULL: the target is a server */
-    bool force;         /* backup: replace that file */
-    const char *file;   /* restore: RDB or AOF, "-" standard input; NULL: the source is a server */
+    struct key_select keys; /* of snapshots only: migrate has no such choice */
+    const char *name;       /* --task; NULL: made of both addresses (control/state.h) */
+    const char *state_dir;  /* NULL: the default one */
+    bool restart;           /* begin anew, with a new snapshot */
+    const char *backup;     /* backup: RDB file to write; NULL: the target is a server */
+    bool force;             /* backup: replace that file */
+    const char *file; /* restore: RDB or AOF, "-" standard input; NULL: the source is a server */
     const char *spool_dir;    /* made if missing; NULL: $TMPDIR or /tmp */
     uint64_t spool_max_bytes; /* 0: a tenth of the free space of spool_dir */
     int connect_timeout_ms;   /* default 10 s */

@@ -26,6 +26,7 @@ struct spool_config {
     const char *dir;         /* copied */
     uint64_t max_disk_bytes; /* quota; when reached spool_space() gives 0: back-pressure */
     uint64_t segment_bytes;  /* 0: 64 MB */
+    uint64_t keep_bytes; /* of a log: so much of what is done with stays, if the quota has room */
 };
 
 KH_MUST int spool_open(struct spool **ret, const struct spool_config *cfg, struct err *err);
@@ -45,6 +46,24 @@ void spool_consume(struct spool *s, size_t n);
 /* Bring bytes from disk into free room of the ring (and what the side buffer holds). Returns bytes
  * moved; -1 error. A no-op when nothing is on disk. Cheap: to be called in every poll step. */
 KH_MUST ssize_t spool_refill(struct spool *s, struct err *err);
+
+/* --- as a log that outlives the process (docs/decisions/0003) --- */
+
+/* From now on all that is received goes to disk too, beginning with what has not been consumed yet;
+ * and what was consumed stays until spool_done(). The files stay at close. */
+KH_MUST int spool_keep(struct spool *s, struct err *err);
+/* All before `pos` has been applied: it may go, but for the last keep_bytes. Cheap. */
+void spool_done(struct spool *s, uint64_t pos);
+uint64_t spool_first(const struct spool *s); /* the oldest position that can be read (again) */
+/* The consumer goes on at `pos`, first..tail. Pointers of spool_peek() are void. */
+KH_MUST int spool_seek(struct spool *s, uint64_t pos, struct err *err);
+/* What a former run left in `dir`, as a log: positions go on, first..tail; a torn tail is cut at
+ * the last whole record. Nothing usable there: 0, and *ret_pos is UINT64_MAX with the folder
+ * emptied. Otherwise *ret_pos is first, where the consumer stands. */
+KH_MUST int spool_recover(struct spool **ret, const struct spool_config *cfg, uint64_t *ret_pos,
+                          struct err *err);
+/* Everything on disk, synced. */
+KH_MUST int spool_sync(struct spool *s, struct err *err);
 
 uint64_t spool_head(const struct spool *s);       /* position consumed up to, since open */
 uint64_t spool_tail(const struct spool *s);       /* position received up to */
