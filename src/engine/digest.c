@@ -31,6 +31,8 @@ struct digest {
     enum rdb_kind value;
 };
 
+static const struct span nothing = {NULL, 0};
+
 static void put_be(uint8_t *out, uint64_t v)
 {
     v = __builtin_bswap64(v);
@@ -167,8 +169,8 @@ static int add_elem(struct digest *d, const struct rdb_elem *e, struct err *err)
         return sorter_add(&d->sorter, e->a, e->b, span_of(tail, 8), err);
     case RDB_KIND_ZSET:
         put_be(tail, score_bits(e->score));
-        return sorter_add(&d->sorter, e->a, span_of(tail, 8), SORTER_NOTHING, err);
-    default: return sorter_add(&d->sorter, e->a, SORTER_NOTHING, SORTER_NOTHING, err);
+        return sorter_add(&d->sorter, e->a, span_of(tail, 8), nothing, err);
+    default: return sorter_add(&d->sorter, e->a, nothing, nothing, err);
     }
 }
 
@@ -235,7 +237,7 @@ static int add_pending(struct digest *d, struct stream_id id, enum pending_tag t
     put_be(key, id.ms);
     put_be(key + 8, id.seq);
     key[ID_BYTES] = (uint8_t)tag;
-    return sorter_add(&d->sorter, span_of(key, sizeof(key)), rest, SORTER_NOTHING, err);
+    return sorter_add(&d->sorter, span_of(key, sizeof(key)), rest, nothing, err);
 }
 
 static int take_pending(void *ctx, struct span key, struct span rest, struct err *err)
@@ -401,21 +403,21 @@ static int do_value(struct digest *d, struct reader *r, enum rdb_type type,
 int digest_value(struct digest *d, struct reader *r, enum rdb_type type, struct digest_result *ret,
                  struct err *err)
 {
+    struct digest_result got = {.counted = true};
     d->value = rdb_kind_of(type);
     d->has_state = false;
-    ret->counted = true;
-    ret->elements = 0;
-    int rc = do_value(d, r, type, ret, err);
+    int rc = do_value(d, r, type, &got, err);
     if (KH_UNLIKELY(!large_is_empty(&d->large))) large_clear(&d->large);
     if (rc < 0) {
         sorter_clear(&d->sorter);
         return -1;
     }
-    buf_trim(&d->scratch, 1u << 20);
-    hasher_end(&d->content, ret->content);
-    ret->has_state = d->has_state;
-    if (d->has_state) hasher_end(&d->state, ret->state);
+    buf_trim(&d->scratch, SPLIT_BYTES);
+    hasher_end(&d->content, got.content);
+    got.has_state = d->has_state;
+    if (d->has_state) hasher_end(&d->state, got.state);
     reader_release(r);
+    *ret = got;
     return 0;
 }
 

@@ -2,15 +2,16 @@
 // What a value holds, as one SHA-256 that does not depend on version, encoding or order of storage:
 // docs/formats/canonical.md.
 //
-// Any size in bounded memory: strings go by pieces, collections are sorted through a file. An
-// element of more than 7 MB is ERR_LIMIT.
+// Any size in bounded memory: strings go by pieces, so do elements of more than 1 MB, collections
+// are sorted through files. What is stored as one packed blob, or is a node of a stream, is
+// ERR_LIMIT above 7 MB.
 #ifndef KEYHAUL_ENGINE_DIGEST_H
 #define KEYHAUL_ENGINE_DIGEST_H
 
 #include "wire/rdb/rdb.h"
 
 #define DIGEST_BYTES    32
-#define DIGEST_ELEM_MAX (7u << 20)
+#define DIGEST_BLOB_MAX (7u << 20)
 
 struct digest_result {
     bool counted;      /* module values and arrays are not looked into */

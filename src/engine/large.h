@@ -42,8 +42,8 @@ void large_end(struct large *l, uint64_t tail);
 
 KH_MUST int large_sort(struct large *l, struct err *err);
 /* Those that come before `key`; NULL: all that are left. */
-KH_MUST int large_tell_before(struct large *l, const struct span *key, large_tell_fn *fn,
-                              void *ctx, struct err *err);
+KH_MUST int large_tell_before(struct large *l, const struct span *key, large_tell_fn *fn, void *ctx,
+                              struct err *err);
 /* n bytes from `at`, with their length before them. */
 KH_MUST int large_hash(struct large *l, uint64_t at, uint64_t n, struct hasher *h, struct err *err);
 

@@ -207,16 +207,21 @@ static int write_run(struct sorter *s, struct err *err)
     return rc;
 }
 
-int sorter_add(struct sorter *s, struct span key, struct span rest, struct err *err)
+static int no_pair(size_t n, struct err *err)
 {
-    size_t n = HEAD + key.n + rest.n;
-    if (key.n > SORTER_PAIR_MAX || rest.n > SORTER_PAIR_MAX || n > SORTER_PAIR_MAX)
-        return err_set(err, ERR_LIMIT, "an element of %zu bytes, the limit is %u", n,
-                       SORTER_PAIR_MAX);
+    return err_set(err, ERR_LIMIT, "an element of %zu bytes, the limit is %u", n, SORTER_PAIR_MAX);
+}
+
+int sorter_add(struct sorter *s, struct span key, struct span rest, struct span tail,
+               struct err *err)
+{
+    size_t rest_n = rest.n + tail.n, n = HEAD + key.n + rest_n;
+    if (key.n > SORTER_PAIR_MAX || rest_n > SORTER_PAIR_MAX || n > SORTER_PAIR_MAX)
+        return no_pair(n, err);
     size_t used = s->mem.n + s->index.n + sizeof(struct place);
     if (used + n > s->mem_bytes && write_run(s, err) < 0) return -1;
     struct place place = {first_of(key), (uint32_t)s->mem.n, (uint32_t)key.n};
-    uint32_t lengths[2] = {(uint32_t)key.n, (uint32_t)rest.n};
+    uint32_t lengths[2] = {(uint32_t)key.n, (uint32_t)rest_n};
     if (n > s->largest) s->largest = n;
     if (buf_add(&s->index, &place, sizeof(place), err) < 0 || buf_reserve(&s->mem, n, err) < 0)
         return -1;
@@ -224,6 +229,7 @@ int sorter_add(struct sorter *s, struct span key, struct span rest, struct err *
     memcpy(to, lengths, HEAD);
     if (key.n) memcpy(to + HEAD, key.p, key.n);
     if (rest.n) memcpy(to + HEAD + key.n, rest.p, rest.n);
+    if (tail.n) memcpy(to + HEAD + key.n + rest.n, tail.p, tail.n);
     s->mem.n += n;
     return 0;
 }

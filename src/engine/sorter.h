@@ -12,7 +12,7 @@
 #define SORTER_PAIR_MAX  (15u << 20) /* both parts together, bytes */
 
 struct sorter {
-    struct buf mem, index; /* pairs, and where each begins */
+    struct buf mem, index; /* pairs, and where each lies */
     struct store file[2];  /* runs, and those they are merged to */
     struct buf runs;
     size_t mem_bytes, largest;
@@ -23,7 +23,9 @@ void sorter_init(struct sorter *s, size_t mem_bytes, const char *dir);
 void sorter_release(struct sorter *s);
 void sorter_clear(struct sorter *s);
 
-KH_MUST int sorter_add(struct sorter *s, struct span key, struct span rest, struct err *err);
+/* The second part in two pieces, which come back as one. */
+KH_MUST int sorter_add(struct sorter *s, struct span key, struct span rest, struct span tail,
+                       struct err *err);
 
 typedef int sorter_fn(void *ctx, struct span key, struct span rest, struct err *err);
 /* Each pair in order; -1 of `fn` ends it. The sorter is empty afterwards. */

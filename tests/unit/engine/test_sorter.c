@@ -85,7 +85,7 @@ static void sort_many(size_t mem, unsigned n, size_t big)
                 junk[k] = (uint8_t)(rand() >> 7);
             struct span key = span_of(junk, size), rest = span_of(junk + size, (size_t)(i % 9));
             sum += weigh(key, rest);
-            assert_int_equal(sorter_add(&s, key, rest, &err), 0);
+            assert_int_equal(sorter_add(&s, key, rest, span_of(NULL, 0), &err), 0);
         }
         struct seen seen = new_seen();
         if (sorter_each(&s, see, &seen, &err) < 0) fail_msg("%s", err.msg);
@@ -117,6 +117,31 @@ static void sorts_through_several_passes(void **state)
     sort_many(512, 20000, 40);
 }
 
+/* Keys of zeros and ones, all of up to 10 bytes: the first 8 bytes alone do not tell them apart. */
+static void sorts_what_begins_alike(void **state)
+{
+    (void)state;
+    for (unsigned all = 8; all <= 2048; all *= 16)
+        for (size_t mem = 0; mem <= 1024; mem += 1024) {
+            struct sorter s;
+            struct err err;
+            struct seen seen = new_seen();
+            sorter_init(&s, mem, "/tmp");
+            for (unsigned i = 0; i < all; i++) {
+                uint8_t key[10];
+                unsigned mixed = i * 1027 % all, n = mixed % 11;
+                for (unsigned k = 0; k < sizeof(key); k++)
+                    key[k] = mixed >> k & 1;
+                assert_int_equal(
+                    sorter_add(&s, span_of(key, n), span_of(&i, 1), span_of(&i, 1), &err), 0);
+            }
+            assert_int_equal(sorter_each(&s, see, &seen, &err), 0);
+            assert_int_equal(seen.pairs, all);
+            free_seen(&seen);
+            sorter_release(&s);
+        }
+}
+
 static void nothing_and_one(void **state)
 {
     (void)state;
@@ -126,7 +151,7 @@ static void nothing_and_one(void **state)
     sorter_init(&s, 0, "/tmp");
     assert_int_equal(sorter_each(&s, see, &seen, &err), 0);
     assert_int_equal(seen.pairs, 0);
-    assert_int_equal(sorter_add(&s, span_str(""), span_str(""), &err), 0);
+    assert_int_equal(sorter_add(&s, span_str(""), span_str(""), span_str(""), &err), 0);
     assert_int_equal(sorter_each(&s, see, &seen, &err), 0);
     assert_int_equal(seen.pairs, 1);
     free_seen(&seen);
@@ -148,7 +173,8 @@ static void a_failure_of_the_taker_ends_it(void **state)
         int n = 0;
         sorter_init(&s, mem, "/tmp");
         for (int i = 0; i < 10; i++)
-            assert_int_equal(sorter_add(&s, span_str("key"), span_str("rest"), &err), 0);
+            assert_int_equal(sorter_add(&s, span_str("key"), span_str("re"), span_str("st"), &err),
+                             0);
         assert_int_equal(sorter_each(&s, refuse, &n, &err), -1);
         assert_int_equal(err.code, ERR_STOPPED);
         assert_int_equal(n, 3);
@@ -164,9 +190,11 @@ static void too_large_a_pair_is_refused(void **state)
     uint8_t *big = calloc(1, SORTER_PAIR_MAX + 1u);
     assert_non_null(big);
     sorter_init(&s, 0, "/tmp");
-    assert_int_equal(sorter_add(&s, span_of(big, SORTER_PAIR_MAX), span_str("x"), &err), -1);
+    assert_int_equal(
+        sorter_add(&s, span_of(big, SORTER_PAIR_MAX), span_str("x"), span_str(""), &err), -1);
     assert_int_equal(err.code, ERR_LIMIT);
-    assert_int_equal(sorter_add(&s, span_of(big, SORTER_PAIR_MAX - 9), span_str("x"), &err), 0);
+    assert_int_equal(
+        sorter_add(&s, span_of(big, SORTER_PAIR_MAX - 9), span_str(""), span_str("x"), &err), 0);
     sorter_release(&s);
     free(big);
 }
@@ -177,6 +205,7 @@ int main(void)
         cmocka_unit_test(sorts_in_memory),
         cmocka_unit_test(sorts_through_one_merge),
         cmocka_unit_test(sorts_through_several_passes),
+        cmocka_unit_test(sorts_what_begins_alike),
         cmocka_unit_test(nothing_and_one),
         cmocka_unit_test(a_failure_of_the_taker_ends_it),
         cmocka_unit_test(too_large_a_pair_is_refused),
