@@ -2,49 +2,76 @@
 // Making a target equal to a new snapshot without emptying it: keys of the snapshot replace what is
 // there, keys that are not in it are deleted, but not those that were never the task's.
 //
-//   first load   reconcile_note_existing() before it: what stands on the target already
-//   later ones   reconcile_begin, reconcile_seen for each key loaded, reconcile_sweep,
-//   reconcile_end
+//   first load     reconcile_note_existing(), then a load with a struct begun `first`: nothing is
+//                  replaced that the policy does not allow, nothing deleted; a key that stood on
+//                  the target and is written becomes the task's
+//   a load again   reconcile_begin, load, reconcile_sweep, reconcile_end
+//
+// What stands there before the first load, and is not the task's, is kept in a file of hashes
+// (io/keyset.h). It gets fewer: a key of the source that is written over it is taken out before it
+// is written. Libraries of functions are in both sets as keys of a database that no server has.
 //
 // All of it for the databases that the task selects. Checkpoint keys of any task are left alone.
-// Talks to the target over a client of its own, so the lane need not be idle.
+// Talks to the target over a client of its own. One owner thread.
 #ifndef KEYHAUL_ENGINE_RECONCILE_H
 #define KEYHAUL_ENGINE_RECONCILE_H
 
+#include "base/buf.h"
 #include "engine/counters.h"
 #include "engine/select.h"
 #include "io/keyset.h"
 #include "redis/facts.h"
 
+#define RECONCILE_LATE_MAX (64u << 20) /* bytes of libraries that are put off, see below */
+
 struct reconcile {
     struct keyset *existing; /* stood there before the first load; NULL none */
-    struct keyset *seen;     /* of this snapshot */
+    struct keyset *seen;     /* of this snapshot; NULL in a first load */
     const struct db_select *select;
     struct counters *counters;
-    const char *dir; /* for files without a name; borrowed */
+    bool first;          /* the task's first load */
+    bool whole;          /* the snapshot was loaded to its end: without that nothing is deleted */
+    bool functions_seen; /* the snapshot has libraries */
+    /* Libraries that the target did not take because a function of theirs is in another one there,
+     * which may be about to go: uint32_t length, code. Loaded by the sweep. */
+    struct buf late;
 };
 
-/* `existing_path`: written by a first load; where it is not there, there were none. */
+/* `existing_path`: written by reconcile_note_existing(); where it is not there, there were none.
+ * `dir`: for files without a name; borrowed, as are the others. ERR_FORMAT: the file is damaged. */
 KH_MUST int reconcile_begin(struct reconcile *rc, const struct db_select *select,
                             struct counters *counters, const char *dir, const char *existing_path,
-                            struct err *err);
+                            bool first, struct err *err);
 void reconcile_end(struct reconcile *rc); /* safe on zeroed */
+
+/* --- by the load --- */
 
 /* A key of the snapshot, target database `db`, was seen (whether written or not). */
 KH_MUST int reconcile_seen(struct reconcile *rc, int64_t db, struct span key, struct err *err);
-/* Policy skip: is it one that stood there before? 1, 0, -1. */
+/* Did it stand there before the task, and has not become the task's? 1, 0, -1. */
 KH_MUST int reconcile_existed(struct reconcile *rc, int64_t db, struct span key, struct err *err);
+/* It is about to be written, so it is the task's from now on. */
+KH_MUST int reconcile_take(struct reconcile *rc, int64_t db, struct span key, struct err *err);
 
-/* All keys of the snapshot are on the target: delete what is not in it. Passing faults (LOADING,
- * BUSY, READONLY ...) end it with ERR_BUSY: it may be run again from the start. Runs `step` (may be
- * NULL) at least every 100 ms. */
+/* The same of a library of functions, by its code. */
+KH_MUST int reconcile_seen_library(struct reconcile *rc, struct span code, struct err *err);
+KH_MUST int reconcile_existed_library(struct reconcile *rc, struct span code, struct err *err);
+KH_MUST int reconcile_take_library(struct reconcile *rc, struct span code, struct err *err);
+KH_MUST int reconcile_late_library(struct reconcile *rc, struct span code, struct err *err);
+
+/* --- around it --- */
+
+/* All keys of the snapshot are on the target: delete what is not in it. What passes (network,
+ * LOADING, BUSY, READONLY ...) ends it with ERR_NET or ERR_BUSY: it may be run again from the start
+ * with another client. `step` (may be NULL) is run at least every 100 ms, also while the target
+ * says nothing. */
 KH_MUST int reconcile_sweep(struct reconcile *rc, struct client *target,
                             const struct server_facts *facts,
                             int (*step)(void *ctx, int max_wait_ms, struct err *err), void *ctx,
                             uint64_t *ret_deleted, struct err *err);
 
-/* Before a first load: note the keys of the target's selected databases in a file at `path`; no
- * file when there are none. */
+/* Before a first load: note what stands in the target's selected databases, and its libraries, in a
+ * file at `path`; no file when there is nothing. */
 KH_MUST int reconcile_note_existing(struct client *target, const struct server_facts *facts,
                                     const struct db_select *select, const char *dir,
                                     const char *path, struct err *err);
