@@ -435,31 +435,6 @@ int replay_run(struct replay *rp, struct err *err)
 
 /* --- an AOF --- */
 
-#define LINE_MAX 4096 /* longest comment of an AOF */
-
-/* A comment: maybe the time of what follows. One without an end ends the file, as for servers. */
-static int read_annotation(struct replay *rp, struct err *err)
-{
-    struct reader *r = &rp->pl->r;
-    size_t n = 0;
-    do {
-        if (n == LINE_MAX)
-            return err_set(err, ERR_FORMAT, "no command at byte %llu: a comment without an end",
-                           (unsigned long long)reader_pos(r));
-        if (reader_need(r, n + 1, err) < 0) {
-            r->p = r->end;
-            return err->code == ERR_END ? 1 : -1;
-        }
-    } while (r->p[n++] != '\n');
-    size_t text = n - 1;
-    if (text && r->p[text - 1] == '\r') text--;
-    int64_t ms;
-    if (aof_timestamp(span_of(r->p, text), &ms)) rp->annotated_ms = ms;
-    r->p += n;
-    reader_release(r);
-    return 0;
-}
-
 /* 0: one dealt with, 1: the file ends here, -1. */
 static int next_of_file(struct replay *rp, struct err *err)
 {
@@ -467,12 +442,8 @@ static int next_of_file(struct replay *rp, struct err *err)
     struct reader *r = &pl->r;
     if (*pl->stop) return err_set(err, ERR_STOPPED, "stopped");
     counter_set(&pl->counters->snapshot_bytes_decoded, pl->before_file + reader_pos(r));
-    if (reader_need(r, 1, err) < 0) return err->code == ERR_END ? 1 : -1;
-    if (*r->p == '#') return read_annotation(rp, err);
-    if (*r->p == '*') return next_command(rp, err);
-    /* Unlike a stream's, no command of a file is a line of plain words. */
-    return err_set(err, ERR_FORMAT, "no command at byte %llu: it begins with byte 0x%02x",
-                   (unsigned long long)reader_pos(r), (unsigned)*r->p);
+    int rc = aof_to_command(r, &rp->annotated_ms, err);
+    return rc == 0 ? next_command(rp, err) : rc;
 }
 
 /* What stands behind the last whole command is passed over, so that the next file can follow. */

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// AOF: manifest of a multi-part AOF, time annotations.
+// AOF: manifest of a multi-part AOF, time annotations, what stands between commands.
 #include "wire/aof.h"
 
 #include "base/num.h"
 
 #include <stdlib.h>
+
+#define AOF_COMMENT_MAX 4096 /* longest comment, bytes */
 
 /* --- words of a line, maybe quoted as the servers' sdsrepr() writes them --- */
 
@@ -150,4 +152,42 @@ bool aof_timestamp(struct span line, int64_t *ret_ms)
 bool aof_is_rdb(const uint8_t *p, size_t n)
 {
     return (n >= 5 && memcmp(p, "REDIS", 5) == 0) || (n >= 6 && memcmp(p, "VALKEY", 6) == 0);
+}
+
+/* --- between commands --- */
+
+/* 1: it has no end. */
+static int pass_comment(struct reader *r, int64_t *annotated_ms, struct err *err)
+{
+    size_t n = 0;
+    do {
+        if (n == AOF_COMMENT_MAX)
+            return err_set(err, ERR_FORMAT, "no command at byte %llu: a comment without an end",
+                           (unsigned long long)reader_pos(r));
+        if (reader_need(r, n + 1, err) < 0) {
+            r->p = r->end;
+            return err->code == ERR_END ? 1 : -1;
+        }
+    } while (r->p[n++] != '\n');
+    size_t text = n - 1;
+    int64_t ms;
+    if (text && r->p[text - 1] == '\r') text--;
+    if (aof_timestamp(span_of(r->p, text), &ms)) *annotated_ms = ms;
+    r->p += n;
+    reader_release(r);
+    return 0;
+}
+
+int aof_to_command(struct reader *r, int64_t *annotated_ms, struct err *err)
+{
+    for (;;) {
+        if (reader_need(r, 1, err) < 0) return err->code == ERR_END ? 1 : -1;
+        if (*r->p == '*') return 0;
+        /* Unlike a stream's, no command of a file is a line of plain words. */
+        if (*r->p != '#')
+            return err_set(err, ERR_FORMAT, "no command at byte %llu: it begins with byte 0x%02x",
+                           (unsigned long long)reader_pos(r), (unsigned)*r->p);
+        int rc = pass_comment(r, annotated_ms, err);
+        if (rc != 0) return rc;
+    }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// AOF, as far as it is not RESP: the manifest of a multi-part AOF, and time annotations. Pure.
+// AOF, as far as it is not RESP: the manifest of a multi-part AOF, and what stands between
+// commands. Pure.
 //
 // Redis 7.0+, Valkey, Redict: a directory holds a manifest, at most one base (RDB or commands) and
 // any number of increments. Before that: one file, which may begin with an RDB (4.0+).
@@ -7,7 +8,7 @@
 #define KEYHAUL_WIRE_AOF_H
 
 #include "base/err.h"
-#include "base/span.h"
+#include "wire/reader.h"
 
 #define AOF_NAME_MAX  256 /* file name in a manifest, bytes */
 #define AOF_PARTS_MAX 4096
@@ -31,6 +32,11 @@ struct aof_manifest {
  * second base, or increments out of order are refused. */
 KH_MUST int aof_manifest_parse(struct aof_manifest *ret, struct span text, struct err *err);
 void aof_manifest_release(struct aof_manifest *m);
+
+/* Pass over comments, up to a command. 0: it begins at r->p. 1: the file ends here; a comment
+ * without an end ends it too, as for servers. The time that an annotation tells goes to
+ * *annotated_ms. ERR_FORMAT: something else. */
+KH_MUST int aof_to_command(struct reader *r, int64_t *annotated_ms, struct err *err);
 
 /* "#TS:<unix seconds>" (without line end): its time in *ret_ms. Other comments: false. */
 bool aof_timestamp(struct span line, int64_t *ret_ms);

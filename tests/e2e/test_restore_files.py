@@ -164,7 +164,7 @@ def test_snapshot_behind_other_data(target, restore, tmp_path):
 # -- nothing, nobody's, no file ----------------------------------------------------------------
 def test_empty_things(target, restore, tmp_path):
     put(tmp_path, empty_aof=b"")
-    restore(tmp_path / "empty.aof", target).expect(1, "is empty: there is nothing to restore")
+    restore(tmp_path / "empty.aof", target).expect(1, "is empty: there is nothing to read")
     (tmp_path / "folder").mkdir()
     restore(tmp_path / "folder", target).expect(2, "directory without a manifest")
     restore("/dev/null", target).expect(1, "nothing came")

@@ -344,6 +344,29 @@ static void backup_has_a_file_in_the_targets_place(void **state)
     options_release(&m.values);
 }
 
+static void keys_are_chosen_of_snapshots(void **state)
+{
+    (void)state;
+    struct made m;
+    struct err err = {0};
+    static const enum option_command commands[] = {OPTION_COMMAND_INSPECT, OPTION_COMMAND_RESTORE};
+    for (size_t i = 0; i < 2; i++) {
+        const char *all[] = {
+            "a.rdb", "--keys=a*", "--keys=b", "--skip-keys=*z", i ? "--target=redis://a" : NULL,
+            NULL};
+        assert_int_equal(configure_as(commands[i], &m, &err, all), 0);
+        const struct key_select *s = &m.cfg.task.keys;
+        assert_true(key_selected(s, span_str("ab")) && key_selected(s, span_str("b")));
+        assert_false(key_selected(s, span_str("az")) || key_selected(s, span_str("c")));
+        drop(&m);
+    }
+    const char *wrong[] = {"a.rdb", "--keys=a,,b", NULL};
+    assert_int_equal(configure_as(OPTION_COMMAND_INSPECT, &m, &err, wrong), -1);
+    assert_int_equal(err.code, ERR_USAGE);
+    assert_memory_equal(err.msg, "--keys: a pattern is empty", 26);
+    options_release(&m.values);
+}
+
 static void inspect_takes_a_file_or_a_server(void **state)
 {
     (void)state;
@@ -395,6 +418,7 @@ int main(void)
         cmocka_unit_test(passwords_by_precedence),
         cmocka_unit_test(wrong_password_files),
         cmocka_unit_test(backup_has_a_file_in_the_targets_place),
+        cmocka_unit_test(keys_are_chosen_of_snapshots),
         cmocka_unit_test(inspect_takes_a_file_or_a_server),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

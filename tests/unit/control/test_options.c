@@ -90,6 +90,7 @@ static const char *good_value(const struct option_def *def)
     case OPTION_KIND_SIZE: return "5M";
     case OPTION_KIND_FLAG:
     case OPTION_KIND_TEXT:
+    case OPTION_KIND_LIST:
     case OPTION_KIND_FILE:
     case OPTION_KIND_URI:
     case OPTION_KIND_ARG:
@@ -192,6 +193,7 @@ static void every_option_needs_its_value(void **state)
         REFUSED_BY(command, want, joined);
         REFUSED_BY(command, want, name, "");
         REFUSED_BY(command, want, name, "--quiet");
+        if (def->kind == OPTION_KIND_LIST) continue;
         snprintf(want, sizeof(want), "%s: given twice", name);
         REFUSED_BY(command, want, name, good_value(def), name, good_value(def));
     }
@@ -238,6 +240,29 @@ static void wrong_values_are_refused(void **state)
         REFUSED(want, times[i], "10");
         REFUSED(want, times[i], "-1s");
     }
+}
+
+static void lists_may_be_given_in_parts(void **state)
+{
+    (void)state;
+    struct option_values v;
+    struct err err = {0};
+    const char *words[] = {"a.rdb",        "--keys", "a*,b", "--skip-keys=x",
+                           "--keys=c\\\\", "--keys", "-d",   NULL};
+    assert_int_equal(parse(&v, &err, RESTORE, words), 0);
+    assert_string_equal(options_text(&v, OPTION_KEYS), "a*,b,c\\\\,-d");
+    assert_string_equal(options_text(&v, OPTION_SKIP_KEYS), "x");
+    options_release(&v);
+    const char *const bad[] = {"a\\", "\\", "a\\\\\\"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        const char *one[] = {"a.rdb", "--keys", bad[i], NULL};
+        assert_int_equal(parse(&v, &err, RESTORE, one), -1);
+        assert_string_equal(err.msg,
+                            "--keys: a backslash at the end stands for nothing; write two");
+    }
+    const char *unlike[] = {"a.rdb", "--keyz=a", NULL};
+    assert_int_equal(parse(&v, &err, RESTORE, unlike), -1);
+    assert_string_equal(err.msg, "--keyz: unknown option, did you mean --keys?");
 }
 
 static void unknown_options_are_named_with_the_nearest(void **state)
@@ -450,6 +475,7 @@ int main(void)
         cmocka_unit_test(every_option_needs_its_value),
         cmocka_unit_test(defaults_pass_their_own_check),
         cmocka_unit_test(wrong_values_are_refused),
+        cmocka_unit_test(lists_may_be_given_in_parts),
         cmocka_unit_test(unknown_options_are_named_with_the_nearest),
         cmocka_unit_test(secrets_are_not_repeated),
         cmocka_unit_test(help_ends_the_parse),

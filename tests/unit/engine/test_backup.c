@@ -19,6 +19,7 @@
 struct kit {
     char dir[40], path[60], temp[70];
     struct db_select select;
+    struct key_select keys;
     struct counters counters;
     atomic_bool stop;
     struct backup_config cfg;
@@ -35,8 +36,11 @@ static struct kit *new_kit(const char *dbs)
     snprintf(k->path, sizeof(k->path), "%s/a.rdb", k->dir);
     snprintf(k->temp, sizeof(k->temp), "%s.tmp", k->path);
     assert_int_equal(db_select_parse(&k->select, dbs, &k->err), 0);
-    k->cfg = (struct backup_config){
-        .path = k->path, .select = &k->select, .counters = &k->counters, .stop = &k->stop};
+    k->cfg = (struct backup_config){.path = k->path,
+                                    .select = &k->select,
+                                    .keys = &k->keys,
+                                    .counters = &k->counters,
+                                    .stop = &k->stop};
     return k;
 }
 
@@ -215,6 +219,107 @@ static void keys_before_any_database_are_of_database_0(void **state)
     }
 }
 
+/* --- keys chosen by their names --- */
+
+static void put_named(struct make *m, const char *key)
+{
+    put_u8(m, 252);
+    put_le(m, 1900000000000, 8);
+    put_aux(m, "mvcc-tstamp", key); /* KeyDB: between a key and its expiry */
+    put_u8(m, 0);
+    put_str(m, key);
+    put_str(m, "value");
+    put_aux(m, "keydb-subexpire-key", "field"); /* KeyDB: of the key before */
+    put_aux(m, "keydb-subexpire-when", "1900000000000");
+}
+
+static const char *const names[] = {"user:1", "cart:1", "user:2", "tmp:user"};
+
+/* `mask`: which of the names are in databases 0 and 2; `hints`: how many there are. */
+static void make_named(struct make *m, unsigned mask, bool hints)
+{
+    *m = (struct make){0};
+    put(m, "REDIS0009", 9);
+    put_aux(m, "redis-ver", "6.3.4");
+    if (hints) put_aux(m, "repl-id", "0123456789012345678901234567890123456789");
+    for (unsigned db = 0; db < 3; db += 2) {
+        put_u8(m, 254);
+        put_len(m, db);
+        if (hints) put_u8(m, 251), put_len(m, 4), put_len(m, 4);
+        if (hints) put_u8(m, 244), put_len(m, 1), put_len(m, 4), put_len(m, 4);
+        for (unsigned i = 0; i < 4; i++)
+            if (mask >> i & 1) put_named(m, names[i]);
+    }
+    put_aux(m, "lua", "return 1");
+    put_end(m);
+}
+
+static void choose_and_compare(const char *keep, const char *skip, unsigned mask)
+{
+    static struct make all, want;
+    make_named(&all, 15, true);
+    make_named(&want, mask, false);
+    for (int starve = 0; starve < 2; starve++) {
+        struct kit *k = new_kit(NULL);
+        assert_int_equal(key_select_parse(&k->keys, keep, skip, &k->err), 0);
+        if (write_backup(k, all.p, all.n, starve) < 0) fail_msg("%s", k->err.msg);
+        struct buf got = read_back(k);
+        assert_int_equal(got.n, want.n);
+        assert_memory_equal(got.p, want.p, want.n);
+        unsigned n = 2 * (unsigned)__builtin_popcount(mask);
+        assert_int_equal(counter_get(&k->counters.keys_written), n);
+        assert_int_equal(counter_get(&k->counters.keys_filtered), 8 - n);
+        buf_release(&got);
+        key_select_release(&k->keys);
+        free_kit(k);
+    }
+}
+
+/* With them go their own expiries and AUX fields, and nobody else's; the numbers of all keys do
+ * not. */
+static void keys_are_chosen_by_their_names(void **state)
+{
+    (void)state;
+    choose_and_compare("user:*", NULL, 5);
+    choose_and_compare(NULL, "user:*", 10);
+    choose_and_compare("*user*", "*:2", 9);
+    choose_and_compare("cart:?", NULL, 2);
+    choose_and_compare("none", NULL, 0);
+    choose_and_compare("*", NULL, 15);
+}
+
+/* The longest there can be are decided by their names too. */
+static void long_names_are_chosen(void **state)
+{
+    (void)state;
+    size_t n = RDB_KEY_MAX;
+    for (int chosen = 0; chosen < 2; chosen++) {
+        uint8_t *p = malloc(n + 100), *out = p;
+        assert_non_null(p);
+        memcpy(out, "REDIS0010\xfe\x05\xf9\x07", 13); /* database 5, a frequency */
+        out += 13;
+        *out++ = 0;
+        *out++ = 0x80;
+        for (int shift = 24; shift >= 0; shift -= 8)
+            *out++ = (uint8_t)(n >> shift);
+        memset(out, 'k', n);
+        out += n;
+        *out++ = 0; /* an empty value */
+        *out++ = 255;
+        uint64_t crc = crc64(0, p, (size_t)(out - p));
+        memcpy(out, &crc, 8);
+        struct kit *k = new_kit(NULL);
+        assert_int_equal(key_select_parse(&k->keys, chosen ? "*k" : "*z", NULL, &k->err), 0);
+        if (write_backup(k, p, (size_t)(out + 8 - p), false) < 0) fail_msg("%s", k->err.msg);
+        struct buf got = read_back(k);
+        assert_int_equal(got.n, chosen ? (size_t)(out + 8 - p) : 11 + 1 + 8);
+        buf_release(&got);
+        key_select_release(&k->keys);
+        free_kit(k);
+        free(p);
+    }
+}
+
 /* Records larger than what is kept until they are known: 1.5 MB. */
 static void large_records_are_decided_early(void **state)
 {
@@ -365,6 +470,8 @@ int main(void)
         cmocka_unit_test(copies_are_the_same_bytes),
         cmocka_unit_test(selections_hold_what_is_selected),
         cmocka_unit_test(keys_before_any_database_are_of_database_0),
+        cmocka_unit_test(keys_are_chosen_by_their_names),
+        cmocka_unit_test(long_names_are_chosen),
         cmocka_unit_test(large_records_are_decided_early),
         cmocka_unit_test(what_is_there_stays_without_force),
         cmocka_unit_test(what_appears_meanwhile_stays),

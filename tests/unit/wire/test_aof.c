@@ -124,6 +124,51 @@ static void test_annotations(void **state)
     assert_false(aof_is_rdb((const uint8_t *)"*2\r\n$6\r\n", 8));
 }
 
+static reader_fill_fn *inner;
+
+/* A file's end is told as such. */
+static int fill_file(struct reader *r, size_t drop, size_t need, struct err *err)
+{
+    int rc = inner(r, drop, need, err);
+    if (rc < 0) err->code = ERR_END;
+    return rc;
+}
+
+/* What stands before the command at `left` of the text's end; rc and the time it tells. */
+static void walk(const char *text, bool starve, int want_rc, size_t left, int64_t want_ms)
+{
+    struct reader r;
+    struct err err = {0};
+    int64_t ms = 7;
+    (starve ? reader_init_starving : reader_init_mem)(&r, text, strlen(text));
+    inner = r.fill;
+    r.fill = fill_file;
+    int rc = aof_to_command(&r, &ms, &err);
+    if (rc != want_rc) fail_msg("%s: %d %s", text, rc, err.msg);
+    assert_int_equal(ms, want_ms);
+    if (rc >= 0) assert_int_equal(reader_pos(&r), strlen(text) - left);
+    if (rc < 0) assert_int_equal(err.code, ERR_FORMAT);
+}
+
+static void test_between_commands(void **state)
+{
+    (void)state;
+    for (int starve = 0; starve < 2; starve++) {
+        walk("", starve, 1, 0, 7);
+        walk("*1", starve, 0, 2, 7);
+        walk("#TS:5\r\n*1", starve, 0, 2, 5000);
+        walk("#TS:5\n# free words\n#TS:6\r\n*", starve, 0, 1, 6000);
+        walk("#TS:5\r\n", starve, 1, 0, 5000);
+        walk("#TS:5\r\n#TS:6", starve, 1, 0, 5000); /* cut off: not taken */
+        walk("#", starve, 1, 0, 7);
+        walk("SET a 1\r\n", starve, -1, 0, 7);
+        walk("#TS:5\n\n*1", starve, -1, 0, 5000);
+    }
+    static char endless[6000] = "#";
+    memset(endless + 1, 'x', sizeof(endless) - 2);
+    walk(endless, false, -1, 0, 7);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -132,6 +177,7 @@ int main(void)
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_cut_and_flipped),
         cmocka_unit_test(test_annotations),
+        cmocka_unit_test(test_between_commands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
