@@ -14,7 +14,7 @@ static const char exec[] = "*1\r\n$4\r\nEXEC\r\n";
 #define MULTI_BYTES    (sizeof(multi) - 1)
 #define NAME_MAX_BYTES 96
 #define LONG_ARG_BYTES (64u << 10) /* goes into the store without a detour */
-#define GROUPS_BYTES   (16u << 20) /* of one batch: a million */
+#define MARKS_BYTES    (16u << 20) /* of one batch: 700,000 */
 #define OOM_TRIES      3           /* then a batch is taken apart */
 
 void batch_init(struct batch *b, const char *store_dir, uint64_t max_bytes)
@@ -22,21 +22,21 @@ void batch_init(struct batch *b, const char *store_dir, uint64_t max_bytes)
     *b = (struct batch){.db = -1};
     store_init(&b->st, BATCH_MEM_BYTES, max_bytes, store_dir);
     buf_init(&b->scratch, 64u << 20);
-    buf_init(&b->groups, GROUPS_BYTES);
+    buf_init(&b->marks, MARKS_BYTES);
 }
 
 void batch_release(struct batch *b)
 {
     store_release(&b->st);
     buf_release(&b->scratch);
-    buf_release(&b->groups);
+    buf_release(&b->marks);
 }
 
 int batch_begin(struct batch *b, int64_t db, struct err *err)
 {
     store_clear(&b->st);
-    buf_clear(&b->groups);
-    b->together = false;
+    buf_clear(&b->marks);
+    b->together = b->sealed = b->renames = false;
     b->whole.n = 0;
     b->n = b->end_offset = b->data_cmds = 0;
     b->received_ms = 0;
@@ -47,16 +47,11 @@ int batch_begin(struct batch *b, int64_t db, struct err *err)
     return 0;
 }
 
-static void note_group(struct batch *b)
+void batch_mark_at(struct batch *b, uint64_t offset, uint64_t db)
 {
-    struct batch_group g = {b->whole.n, b->n};
+    struct batch_whole w = {b->n, offset, db};
     struct err ignored;
-    if (g.end - g.first > 1 && buf_add(&b->groups, &g, sizeof(g), &ignored) < 0) b->together = true;
-}
-
-void batch_mark(struct batch *b)
-{
-    note_group(b);
+    if (b->n > b->whole.n && buf_add(&b->marks, &w, sizeof(w), &ignored) < 0) b->together = true;
     b->whole.bytes = store_size(&b->st);
     b->whole.n = b->n;
     b->whole.data_cmds = b->data_cmds;
@@ -126,15 +121,58 @@ int batch_select(struct batch *b, int64_t db, struct err *err)
     return batch_strs(b, err, "SELECT", num, NULL);
 }
 
+static struct checkpoint place(const struct batch_checkpoint *cp, uint64_t offset, uint64_t db)
+{
+    struct checkpoint c = {.kind = CHECKPOINT_STREAM, .offset = offset, .db = db};
+    memcpy(c.replid, cp->replid, sizeof(c.replid));
+    memcpy(c.owner, cp->owner, sizeof(c.owner));
+    return c;
+}
+
+int batch_seal(struct batch *b, uint64_t offset, uint64_t db, struct err *err)
+{
+    const struct batch_checkpoint *cp = b->checkpoint;
+    char value[CHECKPOINT_VALUE_MAX];
+    if (!cp || b->sealed) return 0;
+    struct checkpoint c = place(cp, offset, db);
+    if (batch_select(b, cp->db, err) < 0) return -1;
+    struct span del[] = {span_str("DEL"), buf_span(&cp->moved)};
+    if (cp->moved.n && batch_args(b, 2, del, err) < 0) return -1;
+    struct span argv[] = {span_str("SET"), cp->key, span_of(value, checkpoint_put(value, &c))};
+    b->sealed = true;
+    return batch_args(b, 3, argv, err);
+}
+
+/* A single command needs no MULTI, unless it is to be fenced. */
+static bool as_transaction(const struct batch *b)
+{
+    return b->n > 1 || b->sealed;
+}
+
+static int raise_fence(struct lane *l, struct err *err)
+{
+    struct lane_part watch = {.mem = l->fence};
+    if (lane_call(l, &watch, 1, err) < 0) return -1;
+    if (l->outcome.last.type == '-')
+        return err_set(err, ERR_TARGET, "target: WATCH was refused: %s", l->outcome.last.line);
+    l->fence_down = false;
+    return 0;
+}
+
 int batch_send(struct batch *b, struct lane *l, struct err *err)
 {
+    if (KH_UNLIKELY(l->fence.n && l->fence_down) && raise_fence(l, err) < 0) return -1;
     b->in_flight = true;
-    if (b->n == 1) {
+    if (!as_transaction(b)) {
         struct lane_part one = {.store = &b->st, .from = MULTI_BYTES};
         return lane_call_begin(l, &one, 1, 1, err);
     }
-    struct lane_part all[] = {{.store = &b->st}, {.mem = span_of(exec, sizeof(exec) - 1)}};
-    return lane_call_begin(l, all, 2, b->n + 2, err);
+    unsigned fenced = l->fence.n ? 1 : 0;
+    struct lane_part all[] = {
+        {.store = &b->st}, {.mem = span_of(exec, sizeof(exec) - 1)}, {.mem = l->fence}};
+    if (lane_call_begin(l, all, 2 + fenced, b->n + 2 + fenced, err) < 0) return -1;
+    lane_call_main(l, fenced);
+    return 0;
 }
 
 /* --- naming what was refused: walk the bytes that were sent --- */
@@ -244,7 +282,7 @@ static void next_error(struct errors *x)
     struct lane_error e;
     while ((x->line = lane_outcome_next(x->o, &x->at, &e)) != NULL) {
         x->n++;
-        bool about_exec = x->multi_sent && e.nested < 0 && e.reply + 1 == x->o->due;
+        bool about_exec = x->multi_sent && e.nested < 0 && e.reply >= x->o->main;
         if (about_exec) continue;
         x->cmd = e.nested >= 0 ? (uint64_t)e.nested : e.reply - (x->multi_sent ? 1 : 0);
         return;
@@ -278,7 +316,7 @@ static int report_refused(struct batch *b, struct lane *l, struct store *keep, u
                           struct err *err)
 {
     int64_t db = l->db;
-    struct errors x = {.o = &l->outcome, .multi_sent = b->n > 1};
+    struct errors x = {.o = &l->outcome, .multi_sent = as_transaction(b)};
     struct walked w = {.to = MULTI_BYTES};
     next_error(&x);
     for (uint64_t i = 0; i < b->n; i++) {
@@ -346,16 +384,20 @@ static int judge_single(struct batch *b, struct lane *l, struct answer *a, struc
 static int judge(struct batch *b, struct lane *l, struct answer *a, struct err *err)
 {
     const struct lane_outcome *o = &l->outcome;
-    if (b->n == 1) return judge_single(b, l, a, err);
+    if (!as_transaction(b)) return judge_single(b, l, a, err);
     a->verdict = APPLIED;
     if (o->last.type == '*' && !o->last.is_null)
         return o->n_errors ? report_refused(b, l, NULL, NULL, err) : 0;
+    if (o->last.is_null && l->fence.n) {
+        l->lost = LANE_FENCED;
+        return err_set(err, ERR_TARGET, "target: the checkpoint was touched by somebody else");
+    }
     struct lane_error first;
     size_t at = 0;
     const char *line = lane_outcome_next(o, &at, &first);
     const char *why = transient_line(o);
     /* Redis before 6.2 answers even MULTI with BUSY; so it may have all the others. */
-    bool none_ran = why && o->n_errors == o->due;
+    bool none_ran = why && o->n_errors > o->main;
     if (line && first.reply == 0 && first.nested < 0 && !none_ran)
         return err_set(err, ERR_TARGET,
                        "target: MULTI was refused (%s), what came after it may have been applied "
@@ -375,51 +417,121 @@ static int judge(struct batch *b, struct lane *l, struct answer *a, struct err *
 
 /* --- taking a batch apart --- */
 
-/* The end of the unit that begins with command i: of a group, or just of that command. */
-static uint64_t unit_end(const struct batch *b, uint64_t i, size_t *at_group)
+static const struct batch_whole *mark_at(const struct batch *b, size_t i)
 {
-    const struct batch_group *g = (const struct batch_group *)(const void *)b->groups.p;
-    size_t n = b->groups.n / sizeof(*g);
-    while (*at_group < n && g[*at_group].end <= i)
-        ++*at_group;
-    if (*at_group < n && g[*at_group].first <= i) return g[*at_group].end;
-    return i >= b->whole.n ? b->n : i + 1;
+    return (const struct batch_whole *)(const void *)b->marks.p + i;
+}
+
+static size_t n_marks(const struct batch *b)
+{
+    return b->marks.n / sizeof(struct batch_whole);
+}
+
+/* Units: up to each mark; what is behind the last one is a unit too, or, when that is just the
+ * checkpoint, belongs to the last. */
+static size_t n_units(const struct batch *b)
+{
+    size_t n = n_marks(b);
+    bool tail = n == 0 || (mark_at(b, n - 1)->n < b->n && !b->sealed);
+    return n + tail;
+}
+
+static uint64_t unit_end(const struct batch *b, size_t i)
+{
+    return i + 1 < n_units(b) ? mark_at(b, i)->n : b->n;
+}
+
+/* Commands up to `end`, from where w stands, into a batch of their own. */
+static int fill_unit(struct batch *b, struct batch *unit, struct walked *w, uint64_t from,
+                     uint64_t end, int64_t *db, struct err *err)
+{
+    uint64_t at = w->to;
+    if (batch_begin(unit, *db, err) < 0) return -1;
+    for (uint64_t i = from; i < end; i++) {
+        if (walk_next(&b->st, w, err) < 0) return -1;
+        if (strcasecmp(w->name, "SELECT") == 0 && !num_get_i64(span_str(w->arg1), db))
+            return err_set(err, ERR_INTERNAL, "a batch does not read back");
+    }
+    unit->n = end - from;
+    unit->db = *db;
+    return copy_range(&b->st, at, w->to, &unit->st, err);
+}
+
+/* Was the checkpoint, its last command, refused for want of memory, and nothing else? */
+static bool only_seal_refused(const struct batch *unit, const struct lane_outcome *o)
+{
+    struct lane_error e;
+    size_t at = 0;
+    bool seal = false;
+    for (const char *line; (line = lane_outcome_next(o, &at, &e)) != NULL;) {
+        if (e.nested >= 0 || (e.reply < o->main && e.reply != unit->n)) return false;
+        seal |= e.reply == unit->n && refusal_is_oom(line);
+    }
+    return seal;
+}
+
+/* Writing the checkpoint takes memory, which a unit that gives some back must not wait for: RENAME
+ * takes none, so the key's name tells how far it is until it can be written again. */
+static int seal_by_name(struct batch *unit, const struct batch_whole *w, struct err *err)
+{
+    struct batch_checkpoint *cp = unit->checkpoint;
+    char name[CHECKPOINT_KEY_MAX + CHECKPOINT_VALUE_MAX];
+    struct checkpoint c = place(cp, w->offset, w->db);
+    struct span to = span_of(name, checkpoint_put_name(name, cp->key, &c));
+    struct span from = cp->moved.n ? buf_span(&cp->moved) : cp->key;
+    struct span argv[] = {span_str("RENAME"), from, to};
+    if (batch_select(unit, cp->db, err) < 0) return -1;
+    unit->sealed = unit->renames = true;
+    if (batch_args(unit, 3, argv, err) < 0) return -1;
+    buf_clear(&cp->moved);
+    return buf_add(&cp->moved, to.p, to.n, err);
 }
 
 /* A unit as a batch of its own, which cannot be taken apart any further. */
 static int send_unit(struct batch *unit, struct lane *l, struct err *err)
 {
-    batch_mark(unit);
+    unit->together = true;
     if (batch_send(unit, l, err) < 0) return -1;
     return batch_finish(unit, l, err);
+}
+
+/* As send_unit(), with its place in the stream; `w`, `from` and `db` as before it, to fill it anew.
+ */
+static int send_sealed(struct batch *b, struct batch *unit, struct lane *l, size_t i,
+                       struct walked w, uint64_t from, int64_t db, struct err *err)
+{
+    const struct batch_whole *m = mark_at(b, i);
+    if (i + 1 < n_units(b) && batch_seal(unit, m->offset, m->db, err) < 0) return -1;
+    if (batch_send(unit, l, err) < 0 || lane_call_wait(l, err) < 0) return -1;
+    if (!only_seal_refused(unit, &l->outcome)) return batch_finish(unit, l, err);
+    unit->in_flight = false;
+    if (fill_unit(b, unit, &w, from, m->n, &db, err) < 0 || seal_by_name(unit, m, err) < 0)
+        return -1;
+    return send_unit(unit, l, err);
 }
 
 static int send_units(struct batch *b, struct batch *unit, struct lane *l, struct err *err)
 {
     struct walked w = {.to = MULTI_BYTES};
-    size_t at_group = 0;
     int64_t db = l->db;
-    for (uint64_t i = 0; i < b->n;) {
-        uint64_t end = unit_end(b, i, &at_group), from = w.to;
-        if (batch_begin(unit, db, err) < 0) return -1;
-        unit->n = end - i;
-        for (; i < end; i++) {
-            if (walk_next(&b->st, &w, err) < 0) return -1;
-            if (strcasecmp(w.name, "SELECT") == 0 && !num_get_i64(span_str(w.arg1), &db))
-                return err_set(err, ERR_INTERNAL, "a batch does not read back");
-        }
-        unit->db = db;
-        if (copy_range(&b->st, from, w.to, &unit->st, err) < 0 || send_unit(unit, l, err) < 0)
-            return -1;
+    uint64_t from = 0;
+    for (size_t i = 0; i < n_units(b); i++) {
+        uint64_t end = unit_end(b, i);
+        struct walked before = w;
+        int64_t db_before = db;
+        if (fill_unit(b, unit, &w, from, end, &db, err) < 0) return -1;
+        int rc = b->checkpoint ? send_sealed(b, unit, l, i, before, from, db_before, err)
+                               : send_unit(unit, l, err);
+        if (rc < 0) return -1;
+        from = end;
+        db = unit->db;
     }
     return 0;
 }
 
-/* Is there more than one unit? */
 static bool has_units(const struct batch *b)
 {
-    size_t at_group = 0;
-    return !b->together && unit_end(b, 0, &at_group) < b->n;
+    return !b->together && n_units(b) > 1;
 }
 
 static int take_apart(struct batch *b, struct lane *l, struct err *err)
@@ -429,6 +541,7 @@ static int take_apart(struct batch *b, struct lane *l, struct err *err)
              "may free memory",
              (unsigned long long)b->n);
     batch_init(&unit, b->st.dir, b->st.max_bytes);
+    unit.checkpoint = b->checkpoint;
     int rc = send_units(b, &unit, l, err);
     batch_release(&unit);
     if (rc == 0) b->in_flight = false;
@@ -452,6 +565,7 @@ int batch_finish(struct batch *b, struct lane *l, struct err *err)
             return -1;
         }
     }
+    if (b->sealed && !b->renames) buf_clear(&b->checkpoint->moved);
     lane_recovered(l);
     l->db = b->db;
     return 0;

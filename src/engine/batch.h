@@ -11,18 +11,34 @@
 // is taken apart, and each command sent by itself, in order; those that belong together (a
 // transaction of the source, a command and its deadline) stay together.
 // Bytes are kept until answered: up to 1 MB in memory, more in a file, so a transaction or value of
-// any size fits. (Exactly-once will add the checkpoint as the batch's last command.)
+// any size fits.
+//
+// With a checkpoint (batch_checkpoint) the last command of every transaction writes how far it
+// takes the target, and the EXEC is fenced: see docs/decisions/0003. Taken apart, each unit carries
+// its own.
 #ifndef KEYHAUL_ENGINE_BATCH_H
 #define KEYHAUL_ENGINE_BATCH_H
 
+#include "engine/checkpoint.h"
 #include "engine/lane.h"
 
 #define BATCH_MEM_BYTES   (1u << 20)
 #define BATCH_CLOSE_BYTES (128u << 10) /* full enough to be sent */
 #define BATCH_CLOSE_CMDS  2048
 
-struct batch_group {
-    uint64_t first, end; /* commands from 0 on */
+struct batch_whole { /* up to here a batch is whole: between commands, outside of transactions */
+    uint64_t n;      /* commands before it */
+    uint64_t offset; /* replication offset there */
+    uint64_t db;     /* the source's selected database there */
+};
+
+/* How the checkpoint is written; borrowed by the batches. */
+struct batch_checkpoint {
+    struct span key;
+    int64_t db;    /* of the target, where the key is */
+    char owner[9]; /* this process */
+    char replid[41];
+    struct buf moved; /* the name it has been given for want of memory; empty: none */
 };
 
 struct batch {
@@ -35,8 +51,11 @@ struct batch {
     uint64_t data_cmds;  /* commands of the source in it */
     int64_t received_ms; /* unix ms: when its first command was received; 0 none */
     bool in_flight;
-    struct buf groups; /* struct batch_group: commands that stay together, if more than one do */
-    bool together;     /* all of them */
+    struct buf marks; /* struct batch_whole, ascending: units that can be sent by themselves */
+    bool together;    /* not to be taken apart: the marks do not tell all */
+    struct batch_checkpoint *checkpoint; /* NULL none */
+    bool sealed;                         /* it has been added ... */
+    bool renames;                        /* ... as the name of its key */
     struct { /* how much of it is whole: between commands, outside of the source's transactions */
         uint64_t bytes, n, data_cmds;
         int64_t db;
@@ -49,7 +68,11 @@ KH_MUST int batch_begin(struct batch *b, int64_t db, struct err *err); /* empty,
 
 /* All that is in it now is whole, and what came since the last mark stays together; back to that,
  * dropping what was begun since. */
-void batch_mark(struct batch *b);
+void batch_mark_at(struct batch *b, uint64_t offset, uint64_t db);
+static inline void batch_mark(struct batch *b)
+{
+    batch_mark_at(b, 0, 0);
+}
 void batch_back(struct batch *b);
 
 static inline uint64_t batch_bytes(const struct batch *b)
@@ -74,6 +97,9 @@ static inline void batch_count(struct batch *b)
     b->n++;
 }
 
+/* Nothing more goes into it: add the checkpoint, when there is one. Position as of the last mark,
+ * or, in an empty batch, as given here. */
+KH_MUST int batch_seal(struct batch *b, uint64_t offset, uint64_t db, struct err *err);
 /* Send; the lane must be idle. The database the lane has selected must be the batch's first. */
 KH_MUST int batch_send(struct batch *b, struct lane *l, struct err *err);
 /* Wait until the batch has been applied; passing faults are waited out and it is sent again;

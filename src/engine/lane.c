@@ -15,6 +15,7 @@
 #define FLUSH_BYTES (64u << 10)
 #define IN_BYTES    (64u << 10)
 #define CHUNK_BYTES (256u << 10)
+#define READONLY_MS 1000 /* a server that stays so long a replica has lost its office */
 
 static int read_replies(struct lane *l, struct err *err);
 
@@ -102,7 +103,44 @@ static bool has_output(const struct lane *l)
 
 short lane_poll_events(const struct lane *l)
 {
+    if (!l->conn) return 0;
     return conn_want(l->conn, true, has_output(l));
+}
+
+/* --- losing it --- */
+
+static int lost(struct lane *l, struct err *err)
+{
+    l->lost = LANE_LOST;
+    return err_wrap(err, "target");
+}
+
+void lane_drop(struct lane *l, enum lane_lost why)
+{
+    l->lost = why;
+    conn_close(l->conn);
+    l->conn = NULL;
+    l->calling = false;
+    l->item_head = l->item_tail;
+    l->out.head = l->out.tail = l->sent;
+    l->n_retry = 0;
+    buf_clear(&l->retry);
+    l->n_parts = l->part = 0;
+    l->fence_down = true;
+    l->chunk.n = l->chunk_at = 0;
+}
+
+void lane_reset(struct lane *l, struct conn *conn)
+{
+    lane_drop(l, LANE_FINE);
+    l->conn = conn;
+    l->db = 0;
+    l->heard_ms = clock_mono_ms();
+    l->retry_since_ms = 0;
+    void *ctx = l->scan.ctx;
+    resp_scan_init(&l->scan);
+    l->scan.on_nested_error = on_nested_error;
+    l->scan.ctx = ctx;
 }
 
 /* --- output --- */
@@ -119,7 +157,7 @@ static int send_items(struct lane *l, struct err *err)
     while (l->sent < l->out.tail) {
         ssize_t n = conn_write(l->conn, ring_at(&l->out, l->sent), (size_t)(l->out.tail - l->sent),
                                err);
-        if (n < 0) return err_wrap(err, "target");
+        if (n < 0) return lost(l, err);
         if (n == 0) break;
         l->sent += (uint64_t)n;
         sent(l, (size_t)n);
@@ -225,7 +263,7 @@ static int send_call(struct lane *l, struct err *err)
         }
         ssize_t n = n_iov == 1 ? conn_write(l->conn, iov[0].iov_base, iov[0].iov_len, err)
                                : conn_writev(l->conn, iov, n_iov, err);
-        if (n < 0) return err_wrap(err, "target");
+        if (n < 0) return lost(l, err);
         if (n == 0) break;
         advance(l, (size_t)n);
         sent(l, (size_t)n);
@@ -237,6 +275,7 @@ static int send_call(struct lane *l, struct err *err)
 int lane_pump(struct lane *l, bool readable, struct err *err)
 {
     int moved = 0;
+    if (!l->conn) return 0;
     if (has_output(l)) {
         moved = l->calling ? send_call(l, err) : send_items(l, err);
         if (moved < 0) return -1;
@@ -246,10 +285,12 @@ int lane_pump(struct lane *l, bool readable, struct err *err)
         if (got < 0) return -1;
         moved |= got;
     }
-    if (!moved && awaits(l) && clock_mono_ms() - l->heard_ms > l->io_timeout_ms)
+    if (!moved && awaits(l) && clock_mono_ms() - l->heard_ms > l->io_timeout_ms) {
+        l->lost = LANE_LOST;
         return err_set(err, ERR_NET,
                        "target: no reply for %lld s; is it hanging? (--io-timeout waits longer)",
                        (long long)(l->io_timeout_ms / 1000));
+    }
     return moved;
 }
 
@@ -336,7 +377,10 @@ static void call_reply(struct lane *l, const struct resp_reply *reply)
 {
     struct lane_outcome *o = &l->outcome;
     if (reply->type == '-') note_error(o, -1, reply->line);
-    o->last = *reply;
+    if (o->seen <= o->main)
+        o->last = *reply;
+    else
+        l->fence_down = reply->type == '-';
     if (o->integers) o->integers[o->seen] = reply->type == ':' ? reply->integer : -1;
     o->seen++;
 }
@@ -347,8 +391,8 @@ static size_t take_plain(struct lane *l, const uint8_t *p, size_t n)
     size_t replies = 0, used;
     if (l->calling) {
         struct lane_outcome *o = &l->outcome;
-        if (o->seen + 1 >= o->due) return 0; /* the last one is looked at */
-        used = resp_scan_plain(p, n, (size_t)(o->due - 1 - o->seen), &replies);
+        if (o->seen >= o->main) return 0; /* that one is looked at */
+        used = resp_scan_plain(p, n, (size_t)(o->main - o->seen), &replies);
         o->seen += replies;
         return used;
     }
@@ -390,7 +434,7 @@ static int read_replies(struct lane *l, struct err *err)
     int moved = 0;
     for (;;) {
         ssize_t n = conn_read(l->conn, l->in, IN_BYTES, err);
-        if (n < 0) return err_wrap(err, "target");
+        if (n < 0) return lost(l, err);
         if (n == 0) return moved;
         moved = 1;
         l->heard_ms = clock_mono_ms();
@@ -413,6 +457,10 @@ int lane_pause(struct lane *l, const char *why, struct err *err)
         l->retry_since_ms = now;
         l->retry_pause_ms = 50;
         log_warn("target: %s; waiting until it takes writes again", why);
+    }
+    if (l->resumable && strncmp(why, "READONLY", 8) == 0 && now - l->retry_since_ms > READONLY_MS) {
+        l->lost = LANE_READONLY;
+        return err_set(err, ERR_BUSY, "target: %s", why);
     }
     if (now - l->retry_since_ms > l->retry_limit_ms)
         return err_set(err, ERR_BUSY,
@@ -552,6 +600,7 @@ int lane_call_begin(struct lane *l, const struct lane_part *parts, unsigned n_pa
     l->part_at = 0;
     l->chunk.n = l->chunk_at = 0;
     l->outcome.due = replies;
+    l->outcome.main = replies - 1;
     l->outcome.seen = 0;
     l->outcome.n_errors = 0;
     buf_clear(&l->outcome.errors);

@@ -47,7 +47,8 @@ struct lane_part {
 /* What came back from a call. Replies are counted from 0. */
 struct lane_outcome {
     uint64_t due, seen;
-    struct resp_reply last; /* the last reply */
+    uint64_t main; /* the reply that `last` is of; those behind it are looked at for errors */
+    struct resp_reply last; /* the last reply but for those behind `main` */
     int64_t *integers;      /* where the caller wants integer replies, room for `due`; or NULL */
     uint64_t n_errors;      /* top-level error replies, and errors inside the last array */
     struct buf errors;      /* records: struct lane_error, text, NUL */
@@ -61,8 +62,22 @@ struct lane_error {
  * the replies; n_errors may be larger than what is kept. */
 const char *lane_outcome_next(const struct lane_outcome *o, size_t *at, struct lane_error *ret);
 
+/* Why a lane is of no more use until lane_reset(). What was in flight may have been applied. */
+enum lane_lost {
+    LANE_FINE,
+    LANE_LOST,     /* connection gone, or nothing heard for too long */
+    LANE_READONLY, /* the server has become a replica: writes go elsewhere */
+    LANE_FENCED,   /* somebody has touched the checkpoint: the batch came to nothing */
+};
+
 struct lane {
-    struct conn *conn; /* owned */
+    struct conn *conn; /* owned; NULL while lost */
+    enum lane_lost lost;
+    /* A whole WATCH command, sent behind each EXEC; empty: none (docs/decisions/0003). Borrowed. */
+    struct span fence;
+    bool fence_down; /* the last of them was refused: to be sent again before the next batch */
+    bool
+        resumable; /* a lost target is not the end: READONLY is not waited out on this connection */
     struct ring out;
     uint64_t sent; /* ring position written to the socket */
     struct lane_item *items;
@@ -110,6 +125,12 @@ struct lane_config {
 KH_MUST int lane_init(struct lane *l, const struct lane_config *cfg, struct err *err);
 void lane_release(struct lane *l);
 
+/* A new connection in the place of a lost one (taken over): nothing is in flight, database 0 is
+ * selected. */
+void lane_reset(struct lane *l, struct conn *conn);
+/* The connection is given up; what was in flight is unknown. */
+void lane_drop(struct lane *l, enum lane_lost why);
+
 /* --- called by the poll step --- */
 short lane_poll_events(const struct lane *l);
 /* Send what can be sent and, when `readable`, take replies. Returns 1 when something moved. */
@@ -131,6 +152,11 @@ KH_MUST int lane_select(struct lane *l, int64_t db, struct err *err);
 /* Begin to send `parts` as `replies` requests. The lane must be idle. */
 KH_MUST int lane_call_begin(struct lane *l, const struct lane_part *parts, unsigned n_parts,
                             uint64_t replies, struct err *err);
+/* Between begin and the first reply: the outcome is told by the reply `n` before the last one. */
+static inline void lane_call_main(struct lane *l, uint64_t n)
+{
+    l->outcome.main -= n;
+}
 /* Wait for all replies; l->outcome tells. No retries: the caller decides. */
 KH_MUST int lane_call_wait(struct lane *l, struct err *err);
 /* One request, drained before, passing faults waited out; l->outcome.last is its reply. */

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The checkpoint as text.
+#include "engine/checkpoint.h"
+
+#include "base/num.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NO_ID "-" /* stands for a history without an id */
+
+size_t checkpoint_put(char out[CHECKPOINT_VALUE_MAX], const struct checkpoint *c)
+{
+    int n;
+    if (c->kind == CHECKPOINT_LOADING)
+        n = snprintf(out, CHECKPOINT_VALUE_MAX, "1 loading %s", c->owner);
+    else
+        n = snprintf(out, CHECKPOINT_VALUE_MAX, "1 stream %s %s %llu %llu", c->owner,
+                     c->replid[0] ? c->replid : NO_ID, (unsigned long long)c->offset,
+                     (unsigned long long)c->db);
+    return (size_t)n;
+}
+
+static int strange(struct err *err)
+{
+    return err_set(err, ERR_FORMAT,
+                   "the checkpoint on the target was not written by this version of keyhaul; go on "
+                   "with the one that wrote it, or begin anew with --restart");
+}
+
+/* The next word, up to a space or the end. */
+static struct span take_word(struct span *rest)
+{
+    const uint8_t *space = rest->n ? memchr(rest->p, ' ', rest->n) : NULL;
+    size_t n = space ? (size_t)(space - rest->p) : rest->n;
+    struct span word = span_of(rest->p, n);
+    size_t gone = space ? n + 1 : n;
+    *rest = span_of(rest->p + gone, rest->n - gone);
+    return word;
+}
+
+static bool is_hex(struct span s, size_t n)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (!isxdigit(s.p[i])) return false;
+    return s.n == n;
+}
+
+static bool parse(struct checkpoint *ret, struct span rest)
+{
+    struct checkpoint c = {.kind = CHECKPOINT_LOADING};
+    struct span version = take_word(&rest), kind = take_word(&rest), owner = take_word(&rest);
+    if (!span_is(version, "1") || !is_hex(owner, sizeof(c.owner) - 1)) return false;
+    memcpy(c.owner, owner.p, owner.n);
+    if (span_is(kind, "stream")) {
+        struct span id = take_word(&rest), offset = take_word(&rest), db = take_word(&rest);
+        if (!span_is(id, NO_ID) && !is_hex(id, sizeof(c.replid) - 1)) return false;
+        if (!num_get_u64(offset, &c.offset) || !num_get_u64(db, &c.db)) return false;
+        if (c.offset > INT64_MAX || c.db > INT32_MAX) return false;
+        if (id.n > 1) memcpy(c.replid, id.p, id.n);
+        c.kind = CHECKPOINT_STREAM;
+    } else if (!span_is(kind, "loading")) {
+        return false;
+    }
+    if (rest.n) return false;
+    *ret = c;
+    return true;
+}
+
+int checkpoint_parse(struct checkpoint *ret, struct span value, struct err *err)
+{
+    return parse(ret, value) ? 0 : strange(err);
+}
+
+/* --- as a name --- */
+
+#define AT ":at:"
+
+size_t checkpoint_put_name(char out[CHECKPOINT_KEY_MAX + CHECKPOINT_VALUE_MAX], struct span key,
+                           const struct checkpoint *c)
+{
+    size_t n = key.n < CHECKPOINT_KEY_MAX - sizeof(AT) ? key.n : CHECKPOINT_KEY_MAX - sizeof(AT);
+    memcpy(out, key.p, n);
+    memcpy(out + n, AT, sizeof(AT) - 1);
+    n += sizeof(AT) - 1;
+    size_t value_n = checkpoint_put(out + n, c);
+    for (size_t i = n; i < n + value_n; i++)
+        if (out[i] == ' ') out[i] = '.';
+    return n + value_n;
+}
+
+int checkpoint_parse_name(struct checkpoint *ret, struct span key, struct span name,
+                          struct err *err)
+{
+    char value[CHECKPOINT_VALUE_MAX];
+    size_t head = key.n + sizeof(AT) - 1;
+    if (name.n < head || name.n - head >= sizeof(value)) return strange(err);
+    for (size_t i = head; i < name.n; i++)
+        value[i - head] = name.p[i] == '.' ? ' ' : (char)name.p[i];
+    return checkpoint_parse(ret, span_of(value, name.n - head), err);
+}
