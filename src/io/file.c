@@ -71,35 +71,65 @@ static int sync_parent(const char *path, struct err *err)
 
 /* Not mkstemp, whose files are private: what is published gets the usual mode, and the umask cannot
  * be read without changing it for all threads. */
-static int open_temp(char *tmp, size_t size, const char *path, struct err *err)
+int file_new_begin(struct file_new *f, const char *path, mode_t mode, struct err *err)
 {
+    f->path = path;
+    f->fd = -1;
     for (unsigned i = 0; i < 100; i++) {
-        int n = snprintf(tmp, size, "%s.%ld.%u.tmp", path, (long)getpid(), i);
-        if (n < 0 || (size_t)n >= size)
+        int n = snprintf(f->temp, sizeof(f->temp), "%s.%ld.%u.tmp", path, (long)getpid(), i);
+        if (n < 0 || (size_t)n >= sizeof(f->temp))
             return err_set(err, ERR_IO, "path is too long: %.300s", path);
-        int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
-        if (fd >= 0 || errno != EEXIST) return fd >= 0 ? fd : io_error(err, "create", tmp);
+        f->fd = open(f->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
+        if (f->fd >= 0) return 0;
+        if (errno != EEXIST) break;
     }
-    return io_error(err, "create", tmp);
+    return io_error(err, "create", f->temp);
+}
+
+void file_new_drop(struct file_new *f)
+{
+    if (f->fd < 0) return;
+    close(f->fd);
+    unlink(f->temp);
+    f->fd = -1;
+}
+
+int file_new_write(struct file_new *f, const void *p, size_t n, uint64_t at, struct err *err)
+{
+    return file_pwrite(f->fd, p, n, at) < 0 ? io_error(err, "write", f->temp) : 0;
+}
+
+int file_new_commit(struct file_new *f, bool sync, struct err *err)
+{
+    int rc = 0;
+    if (sync && fsync(f->fd) < 0) rc = io_error(err, "sync", f->temp);
+    if (close(f->fd) < 0 && rc == 0) rc = io_error(err, "close", f->temp);
+    f->fd = -1;
+    if (rc == 0 && rename(f->temp, f->path) < 0) rc = io_error(err, "replace", f->path);
+    if (rc < 0) {
+        unlink(f->temp);
+        return -1;
+    }
+    return sync ? sync_parent(f->path, err) : 0;
+}
+
+static int replace(const char *path, struct span bytes, mode_t mode, bool sync, struct err *err)
+{
+    struct file_new f;
+    if (file_new_begin(&f, path, mode, err) < 0) return -1;
+    if (file_new_write(&f, bytes.p, bytes.n, 0, err) == 0) return file_new_commit(&f, sync, err);
+    file_new_drop(&f);
+    return -1;
 }
 
 int file_write_atomic(const char *path, struct span bytes, bool sync, struct err *err)
 {
-    char tmp[4096];
-    int fd = open_temp(tmp, sizeof(tmp), path, err);
-    if (fd < 0) return -1;
-    int rc = 0;
-    if (file_pwrite(fd, bytes.p, bytes.n, 0) < 0)
-        rc = io_error(err, "write", tmp);
-    else if (sync && fsync(fd) < 0)
-        rc = io_error(err, "sync", tmp);
-    if (close(fd) < 0 && rc == 0) rc = io_error(err, "close", tmp);
-    if (rc == 0 && rename(tmp, path) < 0) rc = io_error(err, "replace", path);
-    if (rc < 0) {
-        unlink(tmp);
-        return -1;
-    }
-    return sync ? sync_parent(path, err) : 0;
+    return replace(path, bytes, 0644, sync, err);
+}
+
+int file_write_private(const char *path, struct span bytes, bool sync, struct err *err)
+{
+    return replace(path, bytes, 0600, sync, err);
 }
 
 /* Up to `max` bytes of a file or pipe; returns how many, -1 with errno. */
@@ -114,6 +144,33 @@ static ssize_t read_some(int fd, uint8_t *p, size_t max)
         n += (size_t)r;
     }
     return (ssize_t)n;
+}
+
+/* What is open as fd, at most buf->cap bytes. */
+static int read_open(int fd, const char *path, struct buf *buf, struct err *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0) return io_error(err, "read", path);
+    if (!S_ISREG(st.st_mode)) return err_set(err, ERR_IO, "%.300s is no regular file", path);
+    if ((uint64_t)st.st_size > buf->cap)
+        return err_set(err, ERR_LIMIT, "%.300s is larger than %zu bytes", path, buf->cap);
+    size_t max = (size_t)st.st_size;
+    if (buf_reserve(buf, max ? max : 1, err) < 0) return -1;
+    ssize_t n = read_some(fd, buf->p, max);
+    if (n < 0) return io_error(err, "read", path);
+    buf->n = (size_t)n;
+    return 1;
+}
+
+int file_read_whole(const char *path, struct buf *buf, struct err *err)
+{
+    buf_clear(buf);
+    /* not to wait for whoever might write into a pipe */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return errno == ENOENT ? 0 : io_error(err, "read", path);
+    int rc = read_open(fd, path, buf, err);
+    close(fd);
+    return rc;
 }
 
 /* Keep the first line of what was read, NUL behind it. */
@@ -200,4 +257,19 @@ int file_make_dir(const char *dir, struct err *err)
     if (errno == EEXIST && stat(dir, &st) == 0 && S_ISDIR(st.st_mode)) return 0;
     if (errno == EEXIST) errno = ENOTDIR;
     return io_error(err, "make the directory", dir);
+}
+
+int file_make_dirs(const char *dir, struct err *err)
+{
+    char *path = strdup(dir);
+    if (!path) return err_set(err, ERR_NOMEM, "out of memory");
+    int rc = 0;
+    for (char *p = path + 1; *dir && *p && rc == 0; p++) {
+        if (*p != '/') continue;
+        *p = 0;
+        rc = file_make_dir(path, err);
+        *p = '/';
+    }
+    free(path);
+    return rc < 0 ? -1 : file_make_dir(dir, err);
 }
