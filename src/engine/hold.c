@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Holding deadlines until the stream has caught up.
+// Holding deadlines until what may renew them has been applied.
 #include "engine/hold.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/num.h"
 
 #define SETTLE_KEYS  1024       /* asked for at once ... */
 #define SETTLE_BYTES (1u << 20) /* ... unless their names are so long */
+#define PASS_NOTES   8192       /* looked at meanwhile and kept */
 #define LONG_PAST_MS (HOLD_MARGIN_MS / 8)
 #define SLACK_MS     60000 /* a minute of rounding is a clock that is 16 years off */
 
@@ -16,10 +18,10 @@ struct hold_name {
 
 /* A note, followed by the key. */
 struct note {
-    int64_t
-        ripe_ms; /* the real deadline, or, of a key that was given another's, one not before it */
+    int64_t at_ms; /* the real deadline, or, of a key that was given another's, one not before it */
     int64_t db;
-    uint64_t key_n;
+    uint32_t key_n;
+    uint32_t moved; /* it was given another's */
 };
 
 void hold_init(struct hold *h, bool on, bool exact, const char *store_dir, uint64_t max_bytes)
@@ -109,17 +111,21 @@ void hold_back(struct hold *h)
 
 /* --- noting --- */
 
-static int add_note(struct hold *h, int64_t db, struct span key, int64_t ripe_ms, struct err *err)
+static int add_note(struct hold *h, const struct note *note, struct span key, struct err *err)
 {
     struct store *s = &h->notes[h->to];
     uint64_t before = store_size(s);
-    struct note n = {.ripe_ms = ripe_ms, .db = was(h, db), .key_n = key.n};
-    if (store_add(s, &n, sizeof(n), err) < 0 || store_add(s, key.p, key.n, err) < 0) {
+    if (store_add(s, note, sizeof(*note), err) < 0 || store_add(s, key.p, key.n, err) < 0) {
         store_cut(s, before);
         return err_wrap(err, "expiries that are held back");
     }
     h->n++;
     return 0;
+}
+
+static struct note note_of(const struct hold *h, int64_t db, struct span key, int64_t at_ms)
+{
+    return (struct note){.at_ms = at_ms, .db = was(h, db), .key_n = (uint32_t)key.n};
 }
 
 static int64_t encode(const struct hold *h, int64_t at_ms)
@@ -134,9 +140,21 @@ static void begin_holding(struct hold *h, int64_t now_ms)
     h->max_ms = 0;
 }
 
+/* A deadline that is not held is a risk for keys renewed at the last moment; to end all is worse.
+ */
+static void tell_full(struct hold *h, const struct err *why)
+{
+    if (!h->told_full)
+        log_warn("%s: keys that expire soon are written with their expiry as it is, and may be "
+                 "lost when the source renews them at the last moment",
+                 why->msg);
+    h->told_full = true;
+}
+
 int hold_deadline(struct hold *h, int64_t db, struct span key, int64_t at_ms, int64_t now_ms,
                   int64_t margin_ms, int64_t *ret_ms, struct err *err)
 {
+    (void)err;
     *ret_ms = at_ms;
     if (margin_ms > HOLD_MARGIN_MS) margin_ms = HOLD_MARGIN_MS;
     if (!h->on || at_ms > now_ms + margin_ms || key.n > HOLD_KEY_MAX) return 0;
@@ -144,7 +162,12 @@ int hold_deadline(struct hold *h, int64_t db, struct span key, int64_t at_ms, in
     /* What is over is over, however long; and our own clock may have been set back. */
     if (at_ms < h->base_ms - LONG_PAST_MS) at_ms = h->base_ms - LONG_PAST_MS;
     if (at_ms < 1) at_ms = 1;
-    if (add_note(h, db, key, at_ms, err) < 0) return -1;
+    struct note note = note_of(h, db, key, at_ms);
+    struct err why;
+    if (add_note(h, &note, key, &why) < 0) {
+        tell_full(h, &why);
+        return 0;
+    }
     if (at_ms < h->min_ms) h->min_ms = at_ms;
     if (at_ms > h->max_ms) h->max_ms = at_ms;
     *ret_ms = encode(h, at_ms);
@@ -154,16 +177,24 @@ int hold_deadline(struct hold *h, int64_t db, struct span key, int64_t at_ms, in
 int hold_moved(struct hold *h, int64_t db, struct span key, struct err *err)
 {
     if (h->n == 0 || key.n > HOLD_KEY_MAX) return 0;
-    return add_note(h, db, key, h->max_ms, err);
+    struct note note = note_of(h, db, key, h->max_ms);
+    note.moved = 1;
+    return add_note(h, &note, key, err);
 }
 
 /* --- settling --- */
 
 struct asked {
-    int64_t db;
-    size_t key_at, key_n; /* in h->keys */
+    struct note note;
+    int64_t db;    /* as it is called now */
+    size_t key_at; /* in h->keys */
     size_t reply;
 };
+
+static bool is_due(struct hold_due due, int64_t at_ms)
+{
+    return at_ms < due.before_ms || at_ms > due.after_ms;
+}
 
 /* What the target tells of a key (deadline, or time left), and whether that stands for another. */
 static bool decode(const struct hold *h, int64_t told, int64_t now_ms, int64_t *ret_ms)
@@ -194,11 +225,10 @@ static bool peek(const struct hold *h, struct note *ret)
     return store_read(s, at, ret, sizeof(*ret), &ignored) == (ssize_t)sizeof(*ret);
 }
 
-bool hold_is_ripe(const struct hold *h, int64_t before_ms)
+bool hold_is_due(const struct hold *h, struct hold_due due)
 {
     struct note n;
-    if (h->n == 0) return false;
-    return before_ms == HOLD_ALL || !peek(h, &n) || n.ripe_ms < before_ms;
+    return h->n > 0 && (!peek(h, &n) || is_due(due, n.at_ms));
 }
 
 /* The store that is read; when all of it was, what has been written takes its place. */
@@ -219,34 +249,51 @@ static int read_whole(const struct store *s, uint64_t at, void *p, size_t n, str
     return (size_t)got == n ? 0 : err_set(err, ERR_INTERNAL, "a held expiry does not read back");
 }
 
-/* The next ripe notes, all out of one store. Returns how many; *ret_at: behind them. */
-static int take_notes(struct hold *h, struct asked *a, int64_t before_ms, uint64_t *ret_at,
+/* The key of a note at `at`, behind those in h->keys. */
+static int read_key(struct hold *h, const struct store *s, uint64_t at, size_t n, struct err *err)
+{
+    if (buf_reserve(&h->keys, n + 1, err) < 0) return -1;
+    return read_whole(s, at + sizeof(struct note), h->keys.p + h->keys.n, n, err);
+}
+
+struct taken {
+    struct asked a[SETTLE_KEYS];
+    int n;         /* of them */
+    uint64_t kept; /* looked at, and noted anew */
+    uint64_t at;   /* behind all of these */
+};
+
+/* The next notes that are due, all out of one store. On a round those that are not are noted anew;
+ * where there is no room for that, they are settled early. */
+static int take_notes(struct hold *h, struct taken *t, struct hold_due due, bool round,
                       struct err *err)
 {
     const struct store *s = to_read(h);
-    uint64_t at = h->read_at;
-    int n = 0;
+    t->at = h->read_at;
     buf_clear(&h->keys);
-    for (; n < SETTLE_KEYS && at < store_size(s); n++) {
+    while (t->n < SETTLE_KEYS && t->kept < PASS_NOTES && t->at < store_size(s)) {
         struct note note;
-        if (read_whole(s, at, &note, sizeof(note), err) < 0) return -1;
-        if (before_ms != HOLD_ALL && note.ripe_ms >= before_ms) break;
-        if (n && h->keys.n + note.key_n > SETTLE_BYTES) break;
-        size_t key_n = (size_t)note.key_n;
-        if (buf_reserve(&h->keys, key_n + 1, err) < 0 ||
-            read_whole(s, at + sizeof(note), h->keys.p + h->keys.n, key_n, err) < 0)
-            return -1;
-        a[n] = (struct asked){.db = now_called(h, note.db), .key_at = h->keys.n, .key_n = key_n};
-        h->keys.n += key_n;
-        at += sizeof(note) + key_n;
+        if (round && (uint64_t)t->n + t->kept == h->round) break;
+        if (read_whole(s, t->at, &note, sizeof(note), err) < 0) return -1;
+        bool take = is_due(due, note.at_ms);
+        if (!take && !round) break;
+        if (t->n && h->keys.n + note.key_n > SETTLE_BYTES) break;
+        if (read_key(h, s, t->at, note.key_n, err) < 0) return -1;
+        t->at += sizeof(note) + note.key_n;
+        if (!take && add_note(h, &note, span_of(h->keys.p + h->keys.n, note.key_n), NULL) == 0) {
+            t->kept++;
+            continue;
+        }
+        t->a[t->n++] = (struct asked){
+            .note = note, .db = now_called(h, note.db), .key_at = h->keys.n};
+        h->keys.n += note.key_n;
     }
-    *ret_at = at;
-    return n;
+    return 0;
 }
 
 static struct span key_of(const struct hold *h, const struct asked *a)
 {
-    return span_of(h->keys.p + a->key_at, a->key_n);
+    return span_of(h->keys.p + a->key_at, a->note.key_n);
 }
 
 /* Questions of several databases in one go. They change nothing, so should a SELECT among them fail
@@ -297,38 +344,61 @@ static int ask(struct hold *h, struct lane *l, uint64_t replies, int64_t db, int
     return 0;
 }
 
-static int put_deadlines(struct hold *h, const struct asked *a, int n, const int64_t *told,
-                         struct err *err)
+/* One that is not due has been renewed and has a note of that; but one that came with the key it
+ * was given to has not. */
+static int keep_held(struct hold *h, const struct asked *a, int64_t at_ms, struct err *err)
+{
+    struct note note = a->note;
+    if (!note.moved) return 0;
+    note.moved = 0;
+    note.at_ms = at_ms;
+    return add_note(h, &note, key_of(h, a), err);
+}
+
+static int put_deadlines(struct hold *h, const struct taken *t, const int64_t *told,
+                         struct hold_due due, struct err *err)
 {
     int64_t at, now_ms = clock_wall_ms();
-    for (int i = 0; i < n; i++) {
-        if (!decode(h, told[a[i].reply], now_ms, &at)) continue;
+    for (const struct asked *a = t->a; a < t->a + t->n; a++) {
+        if (!decode(h, told[a->reply], now_ms, &at)) continue;
+        if (!is_due(due, at) && at != a->note.at_ms) {
+            if (keep_held(h, a, at, err) < 0) return -1;
+            continue;
+        }
         char ms[NUM_INT64_CHARS];
-        struct span argv[] = {span_str("PEXPIREAT"), key_of(h, &a[i]),
+        struct span argv[] = {span_str("PEXPIREAT"), key_of(h, a),
                               span_of(ms, num_put_i64(ms, at))};
-        if (batch_select(&h->batch, a[i].db, err) < 0 || batch_args(&h->batch, 3, argv, err) < 0)
+        if (batch_select(&h->batch, a->db, err) < 0 || batch_args(&h->batch, 3, argv, err) < 0)
             return -1;
     }
     return 0;
 }
 
-/* Returns how many notes were gone through. */
-static int settle_some(struct hold *h, struct lane *l, int64_t before_ms, struct err *err)
+static int settle_taken(struct hold *h, struct lane *l, struct taken *t, struct hold_due due,
+                        struct err *err)
 {
-    struct asked a[SETTLE_KEYS];
     int64_t told[2 * SETTLE_KEYS];
-    uint64_t replies, at;
-    int n = take_notes(h, a, before_ms, &at, err);
-    if (n <= 0) return n;
-    if (put_questions(h, a, n, &replies, err) < 0 ||
-        ask(h, l, replies, a[n - 1].db, told, err) < 0 || batch_begin(&h->batch, l->db, err) < 0 ||
-        put_deadlines(h, a, n, told, err) < 0)
+    uint64_t replies;
+    if (t->n == 0) return 0;
+    if (put_questions(h, t->a, t->n, &replies, err) < 0 ||
+        ask(h, l, replies, t->a[t->n - 1].db, told, err) < 0 ||
+        batch_begin(&h->batch, l->db, err) < 0 || put_deadlines(h, t, told, due, err) < 0)
         return -1;
-    if (h->batch.n && (batch_send(&h->batch, l, err) < 0 || batch_finish(&h->batch, l, err) < 0))
-        return -1;
-    h->read_at = at;
-    h->n -= (uint64_t)n;
-    return n;
+    if (h->batch.n == 0) return 0;
+    return batch_send(&h->batch, l, err) < 0 ? -1 : batch_finish(&h->batch, l, err);
+}
+
+/* Returns how many notes were gone through. */
+static int settle_some(struct hold *h, struct lane *l, struct hold_due due, bool round,
+                       struct err *err)
+{
+    struct taken t = {.n = 0};
+    if (take_notes(h, &t, due, round, err) < 0 || settle_taken(h, l, &t, due, err) < 0) return -1;
+    uint64_t seen = (uint64_t)t.n + t.kept;
+    h->read_at = t.at;
+    h->n -= seen;
+    h->round -= seen < h->round ? seen : h->round;
+    return (int)seen;
 }
 
 static void forget(struct hold *h)
@@ -339,20 +409,42 @@ static void forget(struct hold *h)
     buf_clear(&h->names_before);
     h->swapped = false;
     h->read_at = 0;
+    h->round = 0;
 }
 
-int hold_settle_ripe(struct hold *h, struct lane *l, uint64_t max_keys, int64_t before_ms,
-                     struct err *err)
+/* Between two chunks nothing but room for the next is kept. */
+static void settled(struct hold *h)
 {
-    uint64_t done = 0;
-    while (h->n && (max_keys == 0 || done < max_keys)) {
-        int n = settle_some(h, l, before_ms, err);
-        if (n < 0) return -1;
-        if (n == 0) break; /* the rest is not ripe */
-        done += (uint64_t)n;
-    }
     buf_trim(&h->keys, SETTLE_BYTES);
     buf_trim(&h->ask, 4 * SETTLE_BYTES);
     if (h->n == 0) forget(h);
+}
+
+int hold_settle_due(struct hold *h, struct lane *l, uint64_t max_keys, struct hold_due due,
+                    struct err *err)
+{
+    uint64_t done = 0;
+    while (h->n && (max_keys == 0 || done < max_keys)) {
+        int n = settle_some(h, l, due, false, err);
+        if (n < 0) return -1;
+        if (n == 0) break; /* the rest is not due */
+        done += (uint64_t)n;
+    }
+    settled(h);
+    return 0;
+}
+
+int hold_go_round(struct hold *h, struct lane *l, uint64_t max_keys, struct hold_due due,
+                  struct err *err)
+{
+    uint64_t done = 0;
+    if (h->round == 0) h->round = h->n;
+    while (h->round && done < max_keys) {
+        int n = settle_some(h, l, due, true, err);
+        if (n < 0) return -1;
+        if (n == 0) h->round = 0;
+        done += (uint64_t)n;
+    }
+    settled(h);
     return 0;
 }

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Holding deadlines (C8): a key must not die on the target by its own clock while the change that
-// renewed it still waits here.
+// renewed it still waits here, or is still to come.
 //
 // A replica never expires keys by itself; a target does. So a deadline that may pass before the
 // changes behind it have been applied is written as another, far ahead, that stands for it, and the
-// key is noted. Once the stream has caught up the notes are gone through: a key whose deadline
-// stands for another gets that one (and dies at once when it has passed, as on the source); one
-// that the stream has changed meanwhile, in whatever way, is left alone.
+// key is noted. When all that could have renewed it has been applied, the key is looked at again:
+// if its deadline stands for another it gets that one (and dies at once when it has passed, as on
+// the source); where the stream has changed it meanwhile, in whatever way, it is left alone. A
+// source that still lives has deleted it by then, and there is no key any more.
 //
-//    hold_deadline() ─▶ noted ─▶ caught up ─▶ hold_settle() ─▶ exact
+//    hold_deadline() ─▶ noted ─▶ due ─▶ hold_settle() ─▶ exact, or gone
 //
 // What a deadline stands for is told by itself, never by the note, for a key may have been given
 // several, or another key's (RENAME). A target that knows PEXPIRETIME tells it to the millisecond:
@@ -31,7 +32,6 @@
 #define HOLD_SPREAD    ((int64_t)1 << 23)
 #define HOLD_MARGIN_MS ((int64_t)1 << 35) /* never held are those a year or more ahead */
 #define HOLD_KEY_MAX   (8u << 20)         /* longer keys keep their deadlines */
-#define HOLD_ALL       INT64_MAX
 
 struct hold {
     bool on;    /* false: no stream follows, deadlines are written as they are */
@@ -40,6 +40,8 @@ struct hold {
     unsigned to;            /* written to; the other is read */
     uint64_t read_at;       /* notes before this have been settled */
     uint64_t n;             /* notes left */
+    uint64_t round;         /* notes that a hold_go_round() has still to look at */
+    bool told_full;         /* that there is no room for notes, said once */
     int64_t base_ms;        /* time of the first note */
     int64_t min_ms, max_ms; /* real deadlines held since then lie between */
     /* Databases that SWAPDB gave the content of another: struct hold_name. Notes name a database
@@ -53,8 +55,14 @@ struct hold {
 void hold_init(struct hold *h, bool on, bool exact, const char *store_dir, uint64_t max_bytes);
 void hold_release(struct hold *h);
 
+/* Deadlines to be settled: those before the one time, and those after the other. */
+struct hold_due {
+    int64_t before_ms, after_ms;
+};
+
 /* The deadline (unix ms) to write for this key of target database `db`: `at_ms`, or one that stands
- * for it when it would pass within margin_ms from now; then the key is noted. */
+ * for it when it would pass within margin_ms from now; then the key is noted. Where there is no
+ * room for a note it is not held, which is said. */
 KH_MUST int hold_deadline(struct hold *h, int64_t db, struct span key, int64_t at_ms,
                           int64_t now_ms, int64_t margin_ms, int64_t *ret_ms, struct err *err);
 
@@ -67,17 +75,23 @@ KH_MUST int hold_swapped(struct hold *h, int64_t a, int64_t b, struct err *err);
 KH_MUST int hold_mark(struct hold *h, struct err *err);
 void hold_back(struct hold *h);
 
-/* Is the oldest note about a deadline before `before_ms`? (HOLD_ALL: is there a note?) */
-bool hold_is_ripe(const struct hold *h, int64_t before_ms);
-/* Settle the oldest notes, as long as they are ripe (up to about max_keys; 0: all). The lane must
- * be idle, and all that was noted applied; the lane is idle again afterwards. */
-KH_MUST int hold_settle_ripe(struct hold *h, struct lane *l, uint64_t max_keys, int64_t before_ms,
-                             struct err *err);
-/* All of them, ripe or not. */
+/* Is the oldest note due? (HOLD_ALL: is there a note?) */
+#define HOLD_ALL ((struct hold_due){INT64_MAX, INT64_MAX})
+bool hold_is_due(const struct hold *h, struct hold_due due);
+
+/* Settle the oldest notes, as long as they are due (up to about max_keys; 0: no limit). The lane
+ * must be idle, and all that was noted applied; the lane is idle again afterwards. */
+KH_MUST int hold_settle_due(struct hold *h, struct lane *l, uint64_t max_keys, struct hold_due due,
+                            struct err *err);
+/* All of them. */
 KH_MUST static inline int hold_settle(struct hold *h, struct lane *l, uint64_t max_keys,
                                       struct err *err)
 {
-    return hold_settle_ripe(h, l, max_keys, HOLD_ALL, err);
+    return hold_settle_due(h, l, max_keys, HOLD_ALL, err);
 }
+/* Settle those that are due among all notes, not only the oldest; to be called until h->round is 0,
+ * which begins the next round. */
+KH_MUST int hold_go_round(struct hold *h, struct lane *l, uint64_t max_keys, struct hold_due due,
+                          struct err *err);
 
 #endif

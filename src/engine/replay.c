@@ -15,9 +15,7 @@
 #define PROBE_FAST_MS 100
 #define PROBE_SLOW_MS 1000
 #define SMALL_ARG_MAX (64u << 10)
-#define SETTLE_KEYS   4096  /* deadlines set at once, between two batches */
-#define LEVEL_MS      1000  /* commands that came so lately are as good as caught up with */
-#define RIPE_MS       60000 /* the clock that receives may be so far ahead of the source's */
+#define LEVEL_MS      1000 /* what the source had so lately is as good as what it has */
 
 static struct batch *other(struct replay *rp)
 {
@@ -38,18 +36,27 @@ static bool source_is_quiet(const struct replay *rp)
     return clock_mono_ms() - pl->source_heard_ms > QUIET_MS;
 }
 
+/* Applied all that the source had when it last told, not too long ago. While it writes without a
+ * pause, each answer is beyond what has been applied by then. */
+static bool has_reached_source(struct replay *rp)
+{
+    const struct probe *pr = &rp->pl->probe;
+    int64_t now = clock_mono_ms();
+    /* The first answer may have been on its way before the stream began. */
+    if (pr->answers <= rp->answers_at_start + 1) return false;
+    if (rp->goal_ms && rp->pl->applied_offset >= rp->goal && now - rp->goal_ms <= LEVEL_MS)
+        return true;
+    if (rp->goal_ms && rp->pl->applied_offset < rp->goal) return false;
+    rp->goal = pr->offset;
+    rp->goal_ms = now;
+    return rp->pl->applied_offset >= rp->goal;
+}
+
 static void note_caught_up(struct replay *rp)
 {
     struct pipeline *pl = rp->pl;
-    /* The first answer may have been on its way before the stream began. */
-    bool told = pl->probe.answers > rp->answers_at_start + 1;
     if (rp->caught_up || rp->file) return;
-    if (rp->level && pl->hold.n) return;
-    if (!(told && pl->applied_offset >= pl->probe.offset) &&
-        !(source_is_quiet(rp) && nothing_waits(rp)))
-        return;
-    rp->level = true;
-    if (pl->hold.n) return; /* not before the deadlines are right as well */
+    if (!has_reached_source(rp) && !(source_is_quiet(rp) && nothing_waits(rp))) return;
     rp->caught_up = true;
     pl->probe.every_ms = PROBE_SLOW_MS;
     counter_set(&pl->counters->caught_up_ms, (uint64_t)clock_mono_ms());
@@ -82,6 +89,7 @@ static int finish_flying(struct replay *rp, struct err *err)
     refused = rp->pl->refusals.count - refused;
     counter_add(&rp->pl->counters->commands_written, cmds > refused ? cmds - refused : 0);
     rp->pl->applied_offset = offset;
+    if (cmds) rp->settle.passed_ms = clock_mono_ms();
     note_applied(rp);
     return 0;
 }
@@ -103,26 +111,6 @@ static bool answered(const struct lane *l)
     return l->outcome.seen >= l->outcome.due;
 }
 
-/* Which held deadlines can matter no more while the stream never runs dry: all, when it is level;
- * when it is not, those that a change could have renewed only before what has been applied. */
-static int64_t ripe_before(const struct replay *rp)
-{
-    if (rp->file) return INT64_MIN;
-    if (rp->level && clock_wall_ms() - rp->now_ms < LEVEL_MS) return HOLD_ALL;
-    return rp->now_ms - RIPE_MS;
-}
-
-/* Give some of the keys whose deadline is held their own. Nothing is in flight and nothing built,
- * for a note is of use only once its command has been applied; the lane is left as it was. */
-static int settle_held(struct replay *rp, uint64_t max_keys, int64_t before_ms, struct err *err)
-{
-    struct lane *l = &rp->pl->lane;
-    int64_t db = l->db;
-    if (rp->pl->hold.n == 0) return 0;
-    if (hold_settle_ripe(&rp->pl->hold, l, max_keys, before_ms, err) < 0) return -1;
-    return db >= 0 ? lane_select(l, db, err) : 0;
-}
-
 static int on_dry(void *ctx, struct err *err)
 {
     struct replay *rp = ctx;
@@ -133,10 +121,7 @@ static int on_dry(void *ctx, struct err *err)
     if (rp->mid_command) return 0;
     if (send_built(rp, err) < 0) return -1;
     note_applied(rp);
-    if (rp->level && nothing_waits(rp)) {
-        if (settle_held(rp, SETTLE_KEYS, HOLD_ALL, err) < 0) return -1;
-        note_caught_up(rp);
-    }
+    if (nothing_waits(rp) && replay_settle_dry(rp, err) < 0) return -1;
     if (rp->caught_up && rp->pl->cfg->until == TASK_UNTIL_CAUGHT_UP && nothing_waits(rp))
         return err_set(err, ERR_STOPPED, "caught up");
     return 0;
@@ -146,11 +131,8 @@ static int flush_if_full(struct replay *rp, struct err *err)
 {
     if (rp->in_tx || !batch_full(replay_batch(rp))) return 0;
     if (finish_flying(rp, err) < 0 || send_built(rp, err) < 0) return -1;
-    int64_t before_ms = ripe_before(rp);
-    if (rp->pl->hold.n < SETTLE_KEYS || !hold_is_ripe(&rp->pl->hold, before_ms)) return 0;
-    /* A stream that never runs dry. All notes must be of commands that have been applied. */
-    if (finish_flying(rp, err) < 0) return -1;
-    return settle_held(rp, SETTLE_KEYS, before_ms, err);
+    if (!replay_settle_full(rp)) return 0;
+    return finish_flying(rp, err) < 0 ? -1 : replay_settle_some(rp, err);
 }
 
 static int flush_batches(struct replay *rp, struct err *err)
@@ -161,7 +143,7 @@ static int flush_batches(struct replay *rp, struct err *err)
 
 static int flush_all(struct replay *rp, struct err *err)
 {
-    return flush_batches(rp, err) < 0 ? -1 : settle_held(rp, 0, HOLD_ALL, err);
+    return flush_batches(rp, err) < 0 ? -1 : replay_settle_all(rp, err);
 }
 
 /* --- databases of the target --- */
@@ -411,6 +393,7 @@ int replay_run(struct replay *rp, struct err *err)
     pl->probe.every_ms = PROBE_FAST_MS;
     pl->probe.next_ms = 0;
     rp->answers_at_start = pl->probe.answers;
+    rp->settle.passed_ms = clock_mono_ms();
     rp->offset = rp->whole_offset = pl->stream_offset;
     counter_set(&pl->counters->phase, PHASE_CATCH_UP);
     int rc = 0;

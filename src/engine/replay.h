@@ -23,6 +23,15 @@
 
 #define REPLAY_TURNED_MAX (16u << 20) /* payload of a RESTORE that is given another type */
 
+/* When held deadlines are settled: replay_settle.c. */
+struct replay_settle {
+    int64_t passed_ms; /* monotonic: when something was applied last */
+    int64_t asked_ms;  /* passed_ms as it was when the source was asked whether it has more */
+    uint64_t answers;  /* of the probe; those after this one tell */
+    bool quiet;        /* it had no more */
+    int64_t next_ms, next_round_ms;
+};
+
 struct replay {
     struct pipeline *pl;
     const struct db_select *select;
@@ -55,8 +64,10 @@ struct replay {
     uint64_t whole_offset;      /* the same, and outside of a transaction */
     uint64_t ack_at;            /* to be acknowledged at once when applied (GETACK); 0 none */
     uint64_t answers_at_start;
-    bool level;     /* the stream itself has caught up once; deadlines may still be held */
-    bool caught_up; /* applied everything that the source had when it was asked */
+    bool caught_up;  /* applied everything that the source had when it was asked, not long ago */
+    uint64_t goal;   /* what it had */
+    int64_t goal_ms; /* when that was told, monotonic; 0: not yet */
+    struct replay_settle settle;
     bool ending;
     int64_t end_by_ms;
     uint64_t end_pos;
@@ -105,6 +116,15 @@ KH_MUST int replay_has_db(struct replay *rp, int64_t db, struct err *err);
 /* A command of a database: 1 passed on may go (the batch has its database selected), 0 not
  * selected. */
 KH_MUST int replay_selected(struct replay *rp, struct err *err);
+/* Settle held deadlines that are due, some at a time. Nothing waits, is in flight or built, for a
+ * note is of use only once its command has been applied; the lane is left as it was. */
+KH_MUST int replay_settle_dry(struct replay *rp, struct err *err);  /* the stream ran dry */
+bool replay_settle_full(const struct replay *rp);                   /* it never does: is it time? */
+KH_MUST int replay_settle_some(struct replay *rp, struct err *err); /* then this */
+KH_MUST int replay_settle_all(struct replay *rp, struct err *err);  /* the end */
+/* Deadlines within so long from `now_ms` on are held. */
+int64_t replay_hold_margin(const struct replay *rp, int64_t now_ms);
+
 /* Absolute deadline of an expiry in the command, -1 none: for commands passed on piece by piece. */
 int64_t replay_deadline(struct replay *rp, const struct cmd_info *info, size_t argc,
                         const struct span *argv);

@@ -11,13 +11,18 @@
 
 /* So late as this command is will be what comes after it, or later. And the target may stand still
  * with this batch or the one before it, each for as long as it is not given up for lost. */
+int64_t replay_hold_margin(const struct replay *rp, int64_t now_ms)
+{
+    if (rp->file) return rp->hold_margin_ms;
+    int64_t late = now_ms > rp->now_ms ? now_ms - rp->now_ms : 0;
+    return 2 * (late + rp->pl->cfg->io_timeout_ms);
+}
+
 static int hold(struct replay *rp, struct span key, int64_t *ms, struct err *err)
 {
     int64_t to = db_select_target(rp->select, rp->db), now = clock_wall_ms();
     if (to < 0) return 0;
-    int64_t late = now > rp->now_ms ? now - rp->now_ms : 0;
-    int64_t margin = rp->file ? rp->hold_margin_ms : 2 * (late + rp->pl->cfg->io_timeout_ms);
-    return hold_deadline(&rp->pl->hold, to, key, *ms, now, margin, ms, err);
+    return hold_deadline(&rp->pl->hold, to, key, *ms, now, replay_hold_margin(rp, now), ms, err);
 }
 
 int replay_hold(struct replay *rp, struct span key, int64_t *ms, struct err *err)

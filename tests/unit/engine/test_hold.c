@@ -475,13 +475,14 @@ static void no_room(void **state)
 {
     (void)state;
     struct fixture *f = fixture(true, 100000);
-    int64_t ms;
     unsigned n = 0, told = 0;
-    while (hold_deadline(&f->h, 0, span_str("key"), NOW, NOW, MARGIN, &ms, &f->err) == 0)
+    while (written(f, 0, "key", NOW) != NOW)
         n++;
-    assert_int_equal(f->err.code, ERR_LIMIT);
     assert_int_equal(f->h.n, n);
     assert_true(n > 1000);
+    assert_int_equal(written(f, 0, "key", NOW + 1), NOW + 1);
+    assert_int_equal(hold_moved(&f->h, 0, span_str("moved"), &f->err), -1);
+    assert_int_equal(f->err.code, ERR_LIMIT); /* it may have a held one */
     tells(f, "PEXPIRETIME", NOW + HOLD_SHIFT_MS);
     start(f, false);
     assert_int_equal(hold_settle(&f->h, &f->g->lane, 0, &f->err), 0);
@@ -492,32 +493,132 @@ static void no_room(void **state)
     finish(f);
 }
 
-/* --- only those that no change can concern any more --- */
+/* --- only those that are due --- */
+
+static struct hold_due before(int64_t ms)
+{
+    return (struct hold_due){ms, INT64_MAX};
+}
 
 static void ripe_ones_first(void **state)
 {
     (void)state;
     struct fixture *f = fixture(true, STORE_MAX);
-    tells(f, "PEXPIRETIME", NOW + 10 + HOLD_SHIFT_MS);
-    assert_false(hold_is_ripe(&f->h, HOLD_ALL));
-    written(f, 0, "a", NOW + 10);
-    written(f, 0, "b", NOW + 20);
+    assert_false(hold_is_due(&f->h, HOLD_ALL));
+    tells(f, "PEXPIRETIME a", written(f, 0, "a", NOW + 10));
+    tells(f, "PEXPIRETIME b", written(f, 0, "b", NOW + 20));
+    tells(f, "PEXPIRETIME c", NOW + 20 + HOLD_SHIFT_MS);
+    tells(f, "PEXPIRETIME d", NOW + 5 + HOLD_SHIFT_MS);
     moved(f, 0, "c"); /* may have the deadline of b */
     written(f, 0, "d", NOW + 5);
     start(f, false);
     struct lane *l = &f->g->lane;
-    assert_false(hold_is_ripe(&f->h, NOW + 10));
-    assert_int_equal(hold_settle_ripe(&f->h, l, 0, NOW + 10, &f->err), 0);
+    assert_false(hold_is_due(&f->h, before(NOW + 10)));
+    assert_int_equal(hold_settle_due(&f->h, l, 0, before(NOW + 10), &f->err), 0);
     assert_int_equal(f->h.n, 4);
-    assert_true(hold_is_ripe(&f->h, NOW + 11));
-    assert_int_equal(hold_settle_ripe(&f->h, l, 0, NOW + 11, &f->err), 0);
+    assert_true(hold_is_due(&f->h, before(NOW + 11)));
+    assert_int_equal(hold_settle_due(&f->h, l, 0, before(NOW + 11), &f->err), 0);
     assert_int_equal(f->h.n, 3);
-    assert_int_equal(hold_settle_ripe(&f->h, l, 0, NOW + 20, &f->err), 0);
+    assert_int_equal(hold_settle_due(&f->h, l, 0, before(NOW + 20), &f->err), 0);
     assert_int_equal(f->h.n, 3);
-    assert_int_equal(hold_settle_ripe(&f->h, l, 0, NOW + 21, &f->err), 0);
+    assert_int_equal(hold_settle_due(&f->h, l, 0, before(NOW + 21), &f->err), 0);
     assert_int_equal(f->h.n, 0);
-    settles(f, "0:PEXPIREAT a 1700000000010\n0:PEXPIREAT b 1700000000010\n"
-               "0:PEXPIREAT c 1700000000010\n0:PEXPIREAT d 1700000000010\n");
+    settles(f, "0:PEXPIREAT a 1700000000010\n0:PEXPIREAT b 1700000000020\n"
+               "0:PEXPIREAT c 1700000000020\n0:PEXPIREAT d 1700000000005\n");
+    finish(f);
+}
+
+/* The oldest may wait for long: what would not be held now need not wait behind it. */
+static void far_ones_too(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture(true, STORE_MAX);
+    struct hold_due due = {NOW, NOW + 100};
+    tells(f, "PEXPIRETIME a", written(f, 0, "a", NOW + 101));
+    tells(f, "PEXPIRETIME b", written(f, 0, "b", NOW + 100));
+    written(f, 0, "c", NOW + 101);
+    start(f, false);
+    assert_true(hold_is_due(&f->h, due));
+    assert_int_equal(hold_settle_due(&f->h, &f->g->lane, 0, due, &f->err), 0);
+    assert_int_equal(f->h.n, 2);
+    assert_false(hold_is_due(&f->h, due));
+    lane_rig_end(f->g);
+    assert_non_null(strstr(fake_text(&f->g->target.ran), "0:PEXPIREAT a 1700000000101\n"));
+    finish(f);
+}
+
+/* The note of before a renewal is ripe first: it must not take what the later one is about. */
+static void renewed_ones_stay_held(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture(true, STORE_MAX);
+    written(f, 0, "k", NOW + 10);
+    moved(f, 0, "m"); /* not after NOW + 10, as far as is known by now */
+    tells(f, "PEXPIRETIME", written(f, 0, "k", NOW + 500));
+    start(f, false);
+    assert_int_equal(hold_settle_due(&f->h, &f->g->lane, 0, before(NOW + 11), &f->err), 0);
+    assert_int_equal(f->h.n, 2); /* of k, and of m what has been learnt */
+    assert_false(hold_is_due(&f->h, before(NOW + 500)));
+    assert_int_equal(hold_settle_due(&f->h, &f->g->lane, 0, before(NOW + 501), &f->err), 0);
+    settles(f, "0:PEXPIREAT k 1700000000500\n0:PEXPIREAT m 1700000000500\n");
+    finish(f);
+}
+
+static void go_round(struct fixture *f, uint64_t max, struct hold_due due, unsigned times)
+{
+    for (; times > 0; times--) {
+        assert_int_equal(hold_go_round(&f->h, &f->g->lane, max, due, &f->err), 0);
+        assert_int_equal(f->h.round == 0, times == 1);
+    }
+}
+
+/* All are looked at once, wherever they lie; those that are not due stay, in whatever store. */
+static void once_round(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture(true, STORE_MAX);
+    char key[32];
+    struct hold_due due = {NOW - 1, NOW + 9};
+    for (int i = 0; i < 30000; i++) {
+        snprintf(key, sizeof(key), "k%d", i);
+        written(f, i / 100 % 2, key, i % 3 ? NOW + 5 : NOW + 10);
+    }
+    tells(f, "PEXPIRETIME", NOW + 10 + HOLD_SHIFT_MS);
+    start(f, false);
+    go_round(f, 10000, due, 3);
+    assert_int_equal(f->h.n, 20000);
+    go_round(f, UINT64_MAX, due, 1);
+    assert_int_equal(f->h.n, 20000);
+    written(f, 0, "new", NOW + 10);
+    go_round(f, UINT64_MAX, (struct hold_due){NOW + 6, NOW + 9}, 1);
+    assert_int_equal(f->h.n, 0);
+    assert_int_equal(store_size(&f->h.notes[0]) + store_size(&f->h.notes[1]), 0);
+    lane_rig_end(f->g);
+    unsigned asked = 0;
+    for (const char *p = fake_text(&f->g->target.ran); (p = strstr(p, ":PEXPIREAT ")); p++)
+        asked++;
+    assert_int_equal(asked, 30001);
+    finish(f);
+}
+
+/* No room to note them anew: then they get their own deadline at once, rather than never. */
+static void no_room_to_go_round(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture(true, STORE_MAX);
+    char key[32], want[64 * 42], *w = want;
+    for (int i = 0; i < 40; i++) {
+        snprintf(key, sizeof(key), "k%d", i);
+        tells(f, "PEXPIRETIME", written(f, 0, key, NOW + 10));
+        f->n_rules = 1;
+        if (i >= 2) w += snprintf(w, 64, "0:PEXPIREAT k%d 1700000000010\n", i);
+    }
+    snprintf(w, 100, "0:PEXPIREAT k0 1700000000010\n0:PEXPIREAT k1 1700000000010\n"); /* had room */
+    start(f, false);
+    for (int i = 0; i < 2; i++)
+        f->h.notes[i].max_bytes = f->h.notes[i].mem.cap = 64;
+    go_round(f, 1000, before(NOW), 1);
+    settles(f, want);
     finish(f);
 }
 
@@ -543,6 +644,10 @@ int main(void)
         cmocka_unit_test(room_for_what_is_held),
         cmocka_unit_test(no_room),
         cmocka_unit_test(ripe_ones_first),
+        cmocka_unit_test(far_ones_too),
+        cmocka_unit_test(renewed_ones_stay_held),
+        cmocka_unit_test(once_round),
+        cmocka_unit_test(no_room_to_go_round),
     };
     return cmocka_run_group_tests_name("hold", tests, NULL, NULL);
 }
