@@ -2,21 +2,36 @@
 // Numbers as text, and quoting of binary names.
 #include "base/num.h"
 
+#include "base/attr.h"
+
 #include <errno.h>
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+static unsigned count_digits(uint64_t v)
+{
+    unsigned n = 1;
+    for (; v >= 10000; v /= 10000)
+        n += 4;
+    return n + (v >= 10) + (v >= 100) + (v >= 1000);
+}
+
 size_t num_put_u64(char *out, uint64_t v)
 {
-    char tmp[NUM_INT64_CHARS];
-    size_t n = 0;
-    do {
-        tmp[n++] = (char)('0' + v % 10);
-        v /= 10;
-    } while (v);
-    for (size_t i = 0; i < n; i++)
-        out[i] = tmp[n - 1 - i];
+    static const char two[] = "00010203040506070809101112131415161718192021222324"
+                              "25262728293031323334353637383940414243444546474849"
+                              "50515253545556575859606162636465666768697071727374"
+                              "75767778798081828384858687888990919293949596979899";
+    unsigned n = count_digits(v);
+    char *p = out + n;
+    for (; v >= 100; v /= 100)
+        memcpy(p -= 2, two + 2 * (v % 100), 2);
+    if (v >= 10)
+        memcpy(p - 2, two + 2 * v, 2);
+    else
+        p[-1] = (char)('0' + v);
     return n;
 }
 
@@ -58,10 +73,50 @@ bool num_get_i64(struct span s, int64_t *ret)
     return true;
 }
 
+#if LDBL_MANT_DIG == 64
+/* Digits with a point, as %.17g writes most scores. Up to 19 digits and 10^27 are exact as long
+ * double, whose quotient has 11 bits more than a double: it rounds as the true value would, unless
+ * these are next to the middle. False: not so simple, or not certain. */
+static bool get_plain_double(struct span s, double *ret)
+{
+    static const long double tens[] = {1e0L,  1e1L,  1e2L,  1e3L,  1e4L,  1e5L,  1e6L,
+                                       1e7L,  1e8L,  1e9L,  1e10L, 1e11L, 1e12L, 1e13L,
+                                       1e14L, 1e15L, 1e16L, 1e17L, 1e18L};
+    const uint8_t *p = s.p, *end = p + s.n, *point = NULL;
+    bool minus = *p == '-';
+    uint64_t digits = 0, mantissa;
+    p += minus;
+    if (end - p < 1 || end - p > 19) return false;
+    for (; p < end; p++) {
+        unsigned d = (unsigned)*p - '0';
+        if (d > 9) {
+            if (*p != '.' || point || end - p == 1) return false;
+            point = p;
+            continue;
+        }
+        digits = digits * 10 + d;
+    }
+    if (!digits) return false; /* zeros have a sign */
+    long double v = (long double)digits / tens[point ? end - point - 1 : 0];
+    memcpy(&mantissa, &v, sizeof(mantissa));
+    unsigned low = mantissa & 0x7ff;
+    if (low >= 0x3ff && low <= 0x401) return false;
+    *ret = minus ? -(double)v : (double)v;
+    return true;
+}
+#else
+static bool get_plain_double(struct span s, double *ret)
+{
+    (void)s, (void)ret;
+    return false;
+}
+#endif
+
 bool num_get_double(struct span s, double *ret)
 {
     char tmp[400];
     if (s.n == 0 || s.n >= sizeof(tmp) || !memchr("-.0123456789inIN", s.p[0], 16)) return false;
+    if (KH_LIKELY(get_plain_double(s, ret))) return true;
     memcpy(tmp, s.p, s.n);
     tmp[s.n] = 0;
     char *end;

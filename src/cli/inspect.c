@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define TICK_MS    250
-#define OUT_BYTES  (256u << 10)
+#define OUT_BYTES  (64u << 10) /* of lines, written at once */
 #define REPORT_MAX (8u << 20)
 
 struct inspection {
@@ -27,6 +27,7 @@ struct inspection {
     struct inspect_source source;
     atomic_bool stop, leaving;
     sigset_t signals;
+    struct buf lines;
     bool live; /* the progress is drawn */
     int64_t next_ms;
 };
@@ -76,16 +77,30 @@ static void erase(const struct inspection *s)
     if (s->live && s->next_ms) fprintf(stderr, "\r\x1b[K");
 }
 
-static int print_bytes(void *ctx, const void *p, size_t n, struct err *err)
+static int print_bytes(const void *p, size_t n, struct err *err)
 {
-    (void)ctx;
     if (fwrite(p, 1, n, stdout) == n) return 0;
     return err_set(err, ERR_IO, "cannot write to standard output: %s", strerror(errno));
 }
 
+static int flush_lines(struct inspection *s, struct err *err)
+{
+    int rc = print_bytes(s->lines.p, s->lines.n, err);
+    buf_clear(&s->lines);
+    return rc;
+}
+
+/* stdio would cost as much as the line itself. */
+static int add_line(void *ctx, const void *p, size_t n, struct err *err)
+{
+    struct inspection *s = ctx;
+    if (n > OUT_BYTES - s->lines.n && flush_lines(s, err) < 0) return -1;
+    return buf_add(&s->lines, p, n, err);
+}
+
 static int print_key(void *ctx, const struct inspect_key *key, struct err *err)
 {
-    return inspect_report_key(key, print_bytes, ctx, err);
+    return inspect_report_key(key, add_line, ctx, err);
 }
 
 /* --- at its end --- */
@@ -102,13 +117,14 @@ static int print_report(struct inspection *s, struct err *err)
     else
         inspect_report_table(&report, &t);
     int rc = text_result(&t, err);
-    if (rc == 0) rc = print_bytes(NULL, t.buf.p, t.buf.n, err);
+    if (rc == 0) rc = print_bytes(t.buf.p, t.buf.n, err);
     text_release(&t);
     return rc;
 }
 
 static int print_end(struct inspection *s, struct err *err)
 {
+    if (flush_lines(s, err) < 0) return -1;
     if (s->cfg.output != CONFIG_OUTPUT_JSONL && print_report(s, err) < 0) return -1;
     if (fflush(stdout) == 0) return 0;
     return err_set(err, ERR_IO, "cannot write to standard output: %s", strerror(errno));
@@ -118,6 +134,7 @@ static int print_end(struct inspection *s, struct err *err)
 static void print_part(struct inspection *s, const struct err *why)
 {
     struct err err;
+    if (flush_lines(s, &err) < 0) clearerr(stdout); /* lines of the keys before */
     if (s->cfg.output != CONFIG_OUTPUT_HUMAN || !s->in.all.keys || why->code == ERR_INCOMPLETE)
         return;
     printf("ONLY UP TO WHERE IT FAILED (%s):\n\n", num_human_bytes((char[32]){0}, 32, s->in.bytes));
@@ -130,7 +147,7 @@ static int run(struct inspection *s, struct err *err)
     bool lines = s->cfg.output == CONFIG_OUTPUT_JSONL;
     s->task = (struct inspect_task){.cfg = &s->cfg, .stop = &s->stop, .on_read = draw, .ctx = s};
     s->task.inspect = (struct inspect_config){
-        .top = lines ? 0 : s->cfg.top, .now_ms = clock_wall_ms(), .on_key = print_key};
+        .top = lines ? 0 : s->cfg.top, .now_ms = clock_wall_ms(), .on_key = print_key, .ctx = s};
     s->live = !s->cfg.quiet && screen_can_redraw() && !(lines && isatty(STDOUT_FILENO));
     if (lines && digest_new(&s->task.inspect.digest, dir && *dir ? dir : "/tmp", err) < 0)
         return -1;
@@ -145,9 +162,8 @@ static int run_watched(struct inspection *s, struct err *err)
 {
     pthread_t watcher;
     if (start_signals(s, &watcher, err) < 0) return -1;
-    setvbuf(stdout, NULL, _IOFBF, OUT_BYTES);
     int rc = run(s, err);
-    if (rc < 0) (void)!fflush(stdout); /* lines of the keys before come before the words */
+    if (rc < 0) (void)!fflush(stdout); /* what was printed comes before the words */
     atomic_store(&s->leaving, true);
     pthread_kill(watcher, SIGINT);
     pthread_join(watcher, NULL);
@@ -181,7 +197,9 @@ int cli_inspect(int argc, char **argv)
         err_set(&err, ERR_NOMEM, "out of memory");
         return cli_fail(&err);
     }
+    buf_init(&s->lines, OUT_BYTES);
     int status = configure_and_run(s, argc, argv);
+    buf_release(&s->lines);
     inspect_release(&s->in);
     inspect_source_release(&s->source);
     config_release(&s->cfg);

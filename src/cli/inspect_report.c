@@ -10,8 +10,6 @@
 #define SHOWN   32
 #define COLUMNS 80
 
-#define VALUES_MAX 400
-
 static const char *const expiry_words[INSPECT_EXPIRIES] = {
     [INSPECT_NONE] = "none",   [INSPECT_PAST] = "past",     [INSPECT_HOUR] = "< 1 hour",
     [INSPECT_DAY] = "< 1 day", [INSPECT_WEEK] = "< 7 days", [INSPECT_MONTH] = "< 30 days",
@@ -35,7 +33,7 @@ static const char *const loss_names[TRANSCODE_LOSS_BITS] = {
 
 /* --- keys --- */
 
-/* UTF-8 without control characters: such a name is printed as it is. */
+/* Of the character at p; 0: it is none, or not to be printed. */
 static size_t plain_length(const uint8_t *p, size_t left)
 {
     if (p[0] < 0x80) return p[0] >= 0x20 && p[0] != 0x7f;
@@ -51,7 +49,7 @@ static size_t plain_length(const uint8_t *p, size_t left)
     return n;
 }
 
-static bool is_plain(const uint8_t *p, size_t n)
+bool inspect_report_is_plain(const uint8_t *p, size_t n)
 {
     for (size_t i = 0, step; i < n; i += step)
         if ((step = plain_length(p + i, n - i)) == 0) return false;
@@ -302,7 +300,7 @@ static void json_key(struct text *t, const struct inspect_key_name *k)
     char plain[INSPECT_KEY_BYTES + 1], hex[2 * INSPECT_KEY_BYTES + 1];
     size_t n = kept(k);
     bool whole = k->n <= sizeof(k->p);
-    if (whole && is_plain(k->p, n)) {
+    if (whole && inspect_report_is_plain(k->p, n)) {
         memcpy(plain, k->p, n);
         plain[n] = 0;
         text_json_text(t, "key", plain);
@@ -479,103 +477,4 @@ void inspect_report_json(const struct inspect_report *r, struct text *t)
     json_types(r, t);
     json_biggest(in, t);
     text_add(t, "}\n");
-}
-
-/* --- a key's line --- */
-
-struct pieces {
-    int (*put)(void *ctx, const void *p, size_t n, struct err *err);
-    void *ctx;
-    char text[4096];
-    size_t n;
-};
-
-static int give(struct pieces *o, struct err *err)
-{
-    size_t n = o->n;
-    o->n = 0;
-    return o->put(o->ctx, o->text, n, err);
-}
-
-static const char digits[] = "0123456789abcdef";
-
-static int put_name(struct pieces *o, struct span name, bool plain, struct err *err)
-{
-    for (size_t i = 0; i < name.n; i++) {
-        if (o->n > sizeof(o->text) - 4 && give(o, err) < 0) return -1;
-        uint8_t c = name.p[i];
-        if (!plain) {
-            o->text[o->n++] = digits[c >> 4];
-            o->text[o->n++] = digits[c & 15];
-            continue;
-        }
-        if (c == '"' || c == '\\') o->text[o->n++] = '\\';
-        o->text[o->n++] = (char)c;
-    }
-    return 0;
-}
-
-/* Without printf: at a million keys a second it would take half of the time. What stands behind a
- * name is never longer than VALUES_MAX. */
-static void add_words(struct pieces *o, const char *words)
-{
-    size_t n = strlen(words);
-    memcpy(o->text + o->n, words, n);
-    o->n += n;
-}
-
-static void add_number(struct pieces *o, const char *name, bool known, int64_t v)
-{
-    add_words(o, name);
-    if (!known)
-        add_words(o, "null");
-    else
-        o->n += num_put_i64(o->text + o->n, v);
-}
-
-static void add_digest(struct pieces *o, const uint8_t *p)
-{
-    o->text[o->n++] = '"';
-    for (size_t i = 0; i < DIGEST_BYTES; i++) {
-        o->text[o->n++] = digits[p[i] >> 4];
-        o->text[o->n++] = digits[p[i] & 15];
-    }
-    o->text[o->n++] = '"';
-}
-
-static int put_values(struct pieces *o, const struct inspect_key *k, struct err *err)
-{
-    const struct digest_result *d = &k->digest;
-    if (o->n > sizeof(o->text) - VALUES_MAX && give(o, err) < 0) return -1;
-    add_words(o, "\",\"type\":\"");
-    add_words(o, rdb_kind_name(rdb_kind_of(k->type)));
-    add_number(o, "\",\"expire_ms\":", k->expire_ms != -1, k->expire_ms);
-    add_number(o, ",\"elements\":", d->counted, (int64_t)d->elements);
-    add_words(o, ",\"sha256\":");
-    add_digest(o, d->content);
-    add_words(o, ",\"state_sha256\":");
-    if (d->has_state)
-        add_digest(o, d->state);
-    else
-        add_words(o, "null");
-    add_number(o, ",\"idle_s\":", k->idle_s >= 0, k->idle_s);
-    add_number(o, ",\"freq\":", k->freq >= 0, k->freq);
-    add_words(o, "}\n");
-    return give(o, err);
-}
-
-int inspect_report_key(const struct inspect_key *key,
-                       int (*put)(void *ctx, const void *p, size_t n, struct err *err), void *ctx,
-                       struct err *err)
-{
-    struct pieces o;
-    o.put = put;
-    o.ctx = ctx;
-    o.n = 0;
-    bool plain = is_plain(key->name.p, key->name.n);
-    add_words(&o, "{\"db\":");
-    o.n += num_put_u64(o.text + o.n, key->db);
-    add_words(&o, plain ? ",\"key\":\"" : ",\"key_hex\":\"");
-    if (put_name(&o, key->name, plain, err) < 0) return -1;
-    return put_values(&o, key, err);
 }

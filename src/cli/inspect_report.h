@@ -19,6 +19,9 @@ void inspect_report_json(const struct inspect_report *r, struct text *t);  /* on
  * line in pieces. */
 KH_MUST int inspect_report_key(const struct inspect_key *key,
                                int (*put)(void *ctx, const void *p, size_t n, struct err *err),
-                               void *ctx, struct err *err);
+                               void *ctx, struct err *err); /* inspect_line.c */
+
+/* UTF-8 without control characters: such a name is printed as it is. */
+bool inspect_report_is_plain(const uint8_t *p, size_t n);
 
 #endif

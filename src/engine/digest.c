@@ -9,6 +9,7 @@
 #include "wire/rdb/str.h"
 #include "wire/rdb/stream.h"
 
+#include <endian.h>
 #include <stdlib.h>
 
 #define ID_BYTES    16
@@ -35,7 +36,7 @@ static const struct span nothing = {NULL, 0};
 
 static void put_be(uint8_t *out, uint64_t v)
 {
-    v = __builtin_bswap64(v);
+    v = htobe64(v);
     memcpy(out, &v, sizeof(v));
 }
 

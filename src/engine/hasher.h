@@ -9,6 +9,7 @@
 #include "base/attr.h"
 #include "base/span.h"
 
+#include <endian.h>
 #include <openssl/sha.h>
 
 #define HASHER_BYTES 32
@@ -16,12 +17,18 @@
 
 struct hasher {
     SHA256_CTX sha;
-    size_t n; /* of `held` */
-    uint8_t held[HASHER_HELD];
+    bool begun;                                /* something has gone from `held` to `sha` */
+    size_t n;                                  /* of `held` */
+    uint8_t held[HASHER_HELD + SHA256_CBLOCK]; /* room for the padding */
 };
 
-void hasher_begin(struct hasher *h);
 void hasher_end(struct hasher *h, uint8_t out[HASHER_BYTES]);
+
+static inline void hasher_begin(struct hasher *h)
+{
+    h->n = 0;
+    h->begun = false;
+}
 
 void hasher_put_slow(struct hasher *h, const void *p, size_t n);
 
@@ -43,13 +50,13 @@ static inline void hasher_byte(struct hasher *h, char c)
 /* Big endian. */
 static inline void hasher_u32(struct hasher *h, uint64_t v)
 {
-    uint32_t b = __builtin_bswap32((uint32_t)v);
+    uint32_t b = htobe32((uint32_t)v);
     hasher_put(h, &b, sizeof(b));
 }
 
 static inline void hasher_u64(struct hasher *h, uint64_t v)
 {
-    uint64_t b = __builtin_bswap64(v);
+    uint64_t b = htobe64(v);
     hasher_put(h, &b, sizeof(b));
 }
 

@@ -2,6 +2,7 @@
 // Large elements: kept in a file, compared there.
 #include "engine/large.h"
 
+#include <endian.h>
 #include <stdlib.h>
 
 #define CHUNK_BYTES (64u << 10)
@@ -78,7 +79,7 @@ static uint64_t first_of(struct span s)
     if (s.n) memcpy(b, s.p, s.n < sizeof(b) ? s.n : sizeof(b));
     uint64_t v;
     memcpy(&v, b, sizeof(v));
-    return __builtin_bswap64(v);
+    return be64toh(v);
 }
 
 static int order_u64(uint64_t a, uint64_t b)

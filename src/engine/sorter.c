@@ -2,6 +2,7 @@
 // Sorting in memory, runs on disk, merging: as many runs at once as fit the memory.
 #include "engine/sorter.h"
 
+#include <endian.h>
 #include <stdlib.h>
 
 #define HEAD        8           /* length of key and rest, 4 bytes each, before both */
@@ -65,7 +66,7 @@ static inline uint64_t first_of(struct span s)
     uint64_t v = 0;
     if (KH_LIKELY(s.n >= sizeof(v))) {
         memcpy(&v, s.p, sizeof(v));
-        return __builtin_bswap64(v);
+        return be64toh(v);
     }
     for (size_t i = 0; i < s.n; i++)
         v |= (uint64_t)s.p[i] << (56 - 8 * i);

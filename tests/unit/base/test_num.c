@@ -23,6 +23,13 @@ static void integers_there_and_back(void **state)
         assert_memory_equal(out, want, n);
         assert_true(num_get_i64(span_of(out, n), &back) && back == v[i]);
     }
+    for (uint64_t ten = 1; ten <= UINT64_MAX / 10; ten *= 10)
+        for (uint64_t u = ten - 1; u <= ten + 1; u++) {
+            char out[NUM_INT64_CHARS], want[32];
+            size_t n = num_put_u64(out, u);
+            assert_int_equal(n, snprintf(want, sizeof(want), "%llu", (unsigned long long)u));
+            assert_memory_equal(out, want, n);
+        }
     char out[NUM_INT64_CHARS];
     uint64_t back = 0;
     size_t n = num_put_u64(out, UINT64_MAX);
@@ -80,6 +87,38 @@ static void doubles_there_and_back(void **state)
     assert_true(num_get_double(span_str("nan"), &back) && isnan(back));
     assert_int_equal(num_put_double(out, 0.1), 19);
     assert_memory_equal(out, "0.10000000000000001", 19);
+}
+
+static void check_double(const char *text)
+{
+    double want = strtod(text, NULL), got = 77;
+    if (!num_get_double(span_str(text), &got) || memcmp(&got, &want, sizeof(got)) != 0)
+        fail_msg("%s: %.17g instead of %.17g", text, got, want);
+}
+
+/* Digits with a point take a short way; it must be as exact as the C library. */
+static void plain_doubles_are_exact(void **state)
+{
+    (void)state;
+    const char *const v[] = {"0", "-0", "0.0", "-0.00", ".5", "-.5", "5.", "007.250",
+                             /* between two doubles, in the middle and beside it */
+                             "9007199254740993", "9007199254740992.9", "9007199254740993.1",
+                             "-9007199254740993", "4503599627370497.5", "4503599627370496.5",
+                             "4503599627370496.49", "4503599627370496.51", "9999999999999999999",
+                             "9223372036854775807", "9223372036854776833", "0.000000000000000001",
+                             "999999999999999999.9"};
+    for (size_t i = 0; i < sizeof(v) / sizeof(v[0]); i++)
+        check_double(v[i]);
+    srand(5);
+    for (int i = 0; i < 200000; i++) {
+        char text[64];
+        double d = (double)rand() / (1 + rand() % 100000) - (rand() & 1 ? 1e6 : 0);
+        if (i & 1)
+            snprintf(text, sizeof(text), "%.17g", d);
+        else
+            snprintf(text, sizeof(text), "%.*f", rand() % 12, d);
+        check_double(text);
+    }
 }
 
 static void what_is_no_double_is_refused(void **state)
@@ -145,6 +184,7 @@ int main(void)
         cmocka_unit_test(integers_there_and_back),
         cmocka_unit_test(what_is_no_integer_is_refused),
         cmocka_unit_test(doubles_there_and_back),
+        cmocka_unit_test(plain_doubles_are_exact),
         cmocka_unit_test(what_is_no_double_is_refused),
         cmocka_unit_test(quoting_is_printable_and_bounded),
         cmocka_unit_test(sizes_for_people),
