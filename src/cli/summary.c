@@ -160,7 +160,9 @@ static void put_databases(const struct summary *s, struct text *t)
         sum.errors += d->errors;
         used++;
     }
-    if (used != 1) put_cells(t, "total", &sum);
+    bool elsewhere = sum.errors != s->last->errors; /* such as functions, of no database */
+    sum.errors = s->last->errors;
+    if (used != 1 || elsewhere) put_cells(t, "total", &sum);
 }
 
 static double per_second(uint64_t n, double seconds)

@@ -47,20 +47,28 @@ bool refusal_is_oom(const char *line)
     return starts_with_word(reason(line), "OOM");
 }
 
+/* Of a library that is there already, as for those of a snapshot. */
+static const char *advice(const char *line)
+{
+    return starts_with_word(line, "ERR Library") && strstr(line, "already exists")
+               ? "choose --on-conflict overwrite, or delete it"
+               : "mend it and start again, or go on past such errors with --on-error continue";
+}
+
 int refusals_report(struct refusals *r, int64_t db, struct span key, const char *cmd,
                     const char *line, struct err *err)
 {
-    char name[160], where[200] = "";
-    if (key.n) snprintf(where, sizeof(where), ", key %s", num_quote(name, sizeof(name), key));
+    char name[160], where[240] = "";
+    num_quote(name, sizeof(name), key);
+    if (db >= 0)
+        snprintf(where, sizeof(where), " (database %lld%s%s)", (long long)db, key.n ? ", key " : "",
+                 key.n ? name : "");
     r->count++;
     counter_add(&r->counters->errors, 1);
-    counter_add(&r->counters->db[counters_db((uint64_t)db)].errors, 1);
+    if (db >= 0) counter_add(&r->counters->db[counters_db((uint64_t)db)].errors, 1);
     if (r->policy == TASK_ON_ERROR_CONTINUE) {
-        log_error("target refused %s (database %lld%s): %s", cmd, (long long)db, where, line);
+        log_error("target refused %s%s: %s", cmd, where, line);
         return 0;
     }
-    return err_set(err, ERR_TARGET,
-                   "target refused %s (database %lld%s): %s; mend it and start again, or go on "
-                   "past such errors with --on-error continue",
-                   cmd, (long long)db, where, line);
+    return err_set(err, ERR_TARGET, "target refused %s%s: %s; %s", cmd, where, line, advice(line));
 }

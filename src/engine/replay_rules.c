@@ -212,15 +212,35 @@ static int rule_publish(struct replay *rp, const struct resp_cmd *cmd, struct er
     return rule_anywhere(rp, cmd, err);
 }
 
+/* A library of the same name on the target: replaced where keys are. FUNCTION LOAD code, FUNCTION
+ * RESTORE payload [APPEND]; who says REPLACE or FLUSH means it. */
+static size_t replace_functions(struct span *argv, size_t argc)
+{
+    if (argc == 3 && span_is(argv[1], "LOAD")) {
+        argv[3] = argv[2];
+        argv[2] = span_str("REPLACE");
+        return 4;
+    }
+    if (span_is(argv[1], "RESTORE") && (argc == 3 || (argc == 4 && span_is(argv[3], "APPEND")))) {
+        argv[3] = span_str("REPLACE");
+        return 4;
+    }
+    return argc;
+}
+
 static int rule_function(struct replay *rp, const struct resp_cmd *cmd, struct err *err)
 {
     if (!rp->functions)
         return unresolved(rp, (struct span){0}, "FUNCTION",
                           "the target has no functions (before 7.0)", err);
-    if (cmd->argc < 3 || !span_is(cmd->argv[1], "RESTORE")) return rule_anywhere(rp, cmd, err);
-    if (replay_refoot(rp, &cmd->argv[2], err) < 0) return -1;
+    struct span argv[4];
+    size_t argc = cmd->argc;
+    if (argc < 3 || argc > 4) return rule_anywhere(rp, cmd, err);
+    memcpy(argv, cmd->argv, argc * sizeof(*argv));
+    if (span_is(argv[1], "RESTORE") && replay_refoot(rp, &argv[2], err) < 0) return -1;
+    if (rp->pl->cfg->on_conflict == TASK_CONFLICT_OVERWRITE) argc = replace_functions(argv, argc);
     replay_passed(rp);
-    return batch_args(replay_batch(rp), cmd->argc, cmd->argv, err);
+    return batch_args(replay_batch(rp), argc, argv, err);
 }
 
 /* Sources before 7.0 may pass scripts on as they are: one may give a key's deadline to another. */

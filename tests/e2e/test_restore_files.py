@@ -367,6 +367,32 @@ def test_every_byte_of_the_last_transaction(target, restore):
         target.call("FLUSHALL")
 
 
+# -- functions ---------------------------------------------------------------------------------
+LIBRARY = ("#!lua name=mylib\nredis.register_function('%s', "
+           "function(keys) return redis.call('INCR', keys[1]) end)")
+
+
+@pytest.mark.parametrize("preamble", ["yes", "no"])
+def test_functions_of_an_aof_come_again(server, target, restore, preamble):
+    """A library in the base and one in the increment, restored twice: `overwrite` replaces them."""
+    s = server("saver", config={"appendonly": "yes", "aof-use-rdb-preamble": preamble})
+    s.call("FUNCTION", "LOAD", (LIBRARY % "up").replace("mylib", "base"))
+    s.call("BGREWRITEAOF")
+    wait_for(lambda: b"aof_rewrite_in_progress:0" in s.call("INFO", "persistence")
+             and b"aof_rewrite_scheduled:0" in s.call("INFO", "persistence"))
+    s.call("FUNCTION", "LOAD", LIBRARY % "later")
+    s.call("FCALL", "later", 1, "n")
+    want = s.call("FUNCTION", "LIST", "WITHCODE")
+    for _ in range(2):
+        target.call("DEL", "n")
+        k = restore(s.dir, target, "--on-conflict", "overwrite").expect(0)
+        assert sorted(target.call("FUNCTION", "LIST", "WITHCODE")) == sorted(want)
+        assert k.metrics()["errors"] == 0 and target.call("GET", "n") == b"1"
+    target.call("FLUSHALL")
+    restore(s.dir, target).expect(3 if preamble == "yes" else 1, "Library 'base' already exists",
+                                  "--on-conflict overwrite")
+
+
 # -- times -------------------------------------------------------------------------------------
 def test_relative_times(target, restore, tmp_path):
     """SET ... EX and RESTORE with a time to live, as servers up to 6.2 write them."""

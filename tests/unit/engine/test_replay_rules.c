@@ -26,6 +26,7 @@ struct sides {
     const char *db, *map; /* NULL: all, none */
     struct server_facts target;
     enum task_on_error on_error;
+    enum task_conflict on_conflict;
 };
 
 static const struct server_facts redis70 = RIG_SERVER(FACTS_REDIS, 7, 0, 10);
@@ -36,6 +37,7 @@ static struct rig *rig_for(const struct sides *s)
     struct rig *g = rig_new();
     g->target_facts = s->target.version ? s->target : redis70;
     g->task.on_error = s->on_error;
+    g->task.on_conflict = s->on_conflict;
     assert_int_equal(db_select_parse(&g->task.select, s->db, &g->err), 0);
     assert_int_equal(db_select_parse_map(&g->task.select, s->map, &g->err), 0);
     return g;
@@ -400,6 +402,32 @@ static void restores(void **state)
     CHECK_ROWS(&(struct sides){0}, rows);
 }
 
+/* As those of a snapshot: libraries are replaced where keys are. */
+static void functions_are_replaced_where_keys_are(void **state)
+{
+    (void)state;
+    static const struct row as_they_are[] = {
+        {"FUNCTION LOAD code", "0:FUNCTION LOAD code\n"},
+        {"FUNCTION RESTORE short", "0:FUNCTION RESTORE short\n"},
+        {"FUNCTION RESTORE short APPEND", "0:FUNCTION RESTORE short APPEND\n"},
+    };
+    static const struct row replaced[] = {
+        {"FUNCTION LOAD code", "0:FUNCTION LOAD REPLACE code\n"},
+        {"function load REPLACE code", "0:function load REPLACE code\n"},
+        {"FUNCTION LOAD replace", "0:FUNCTION LOAD REPLACE replace\n"},
+        {"FUNCTION RESTORE short", "0:FUNCTION RESTORE short REPLACE\n"},
+        {"FUNCTION RESTORE short append", "0:FUNCTION RESTORE short REPLACE\n"},
+        {"FUNCTION RESTORE short FLUSH", "0:FUNCTION RESTORE short FLUSH\n"},
+        {"FUNCTION DELETE lib|FUNCTION FLUSH", "0:FUNCTION DELETE lib\n0:FUNCTION FLUSH\n"},
+    };
+    static const struct sides fail = {.on_conflict = TASK_CONFLICT_FAIL};
+    static const struct sides skip = {.on_conflict = TASK_CONFLICT_SKIP};
+    static const struct sides overwrite = {.on_conflict = TASK_CONFLICT_OVERWRITE};
+    CHECK_ROWS(&fail, as_they_are);
+    CHECK_ROWS(&skip, as_they_are);
+    CHECK_ROWS(&overwrite, replaced);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -416,6 +444,7 @@ int main(void)
         cmocka_unit_test(lacking_database),
         cmocka_unit_test(footers),
         cmocka_unit_test(restores),
+        cmocka_unit_test(functions_are_replaced_where_keys_are),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
