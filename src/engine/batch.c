@@ -149,25 +149,28 @@ static bool as_transaction(const struct batch *b)
     return b->n > 1 || b->sealed;
 }
 
+/* Outside of a batch, when the last one did not bring it along; the lane is left as it was. */
 static int raise_fence(struct lane *l, struct err *err)
 {
+    int64_t db = l->db;
     struct lane_part watch = {.mem = l->fence};
-    if (lane_call(l, &watch, 1, err) < 0) return -1;
+    if (lane_select(l, l->fence_db, err) < 0 || lane_call(l, &watch, 1, err) < 0) return -1;
     if (l->outcome.last.type == '-')
         return err_set(err, ERR_TARGET, "target: WATCH was refused: %s", l->outcome.last.line);
     l->fence_down = false;
-    return 0;
+    return db >= 0 ? lane_select(l, db, err) : 0;
 }
 
 int batch_send(struct batch *b, struct lane *l, struct err *err)
 {
-    if (KH_UNLIKELY(l->fence.n && l->fence_down) && raise_fence(l, err) < 0) return -1;
+    unsigned fenced = l->fence.n && b->sealed;
+    if (KH_UNLIKELY(fenced && l->fence_down) && raise_fence(l, err) < 0) return -1;
     b->in_flight = true;
     if (!as_transaction(b)) {
         struct lane_part one = {.store = &b->st, .from = MULTI_BYTES};
         return lane_call_begin(l, &one, 1, 1, err);
     }
-    unsigned fenced = l->fence.n ? 1 : 0;
+    l->fence_down = !fenced; /* each EXEC ends a WATCH */
     struct lane_part all[] = {
         {.store = &b->st}, {.mem = span_of(exec, sizeof(exec) - 1)}, {.mem = l->fence}};
     if (lane_call_begin(l, all, 2 + fenced, b->n + 2 + fenced, err) < 0) return -1;
@@ -388,7 +391,7 @@ static int judge(struct batch *b, struct lane *l, struct answer *a, struct err *
     a->verdict = APPLIED;
     if (o->last.type == '*' && !o->last.is_null)
         return o->n_errors ? report_refused(b, l, NULL, NULL, err) : 0;
-    if (o->last.is_null && l->fence.n) {
+    if (o->last.is_null && b->sealed) {
         l->lost = LANE_FENCED;
         return err_set(err, ERR_TARGET, "target: the checkpoint was touched by somebody else");
     }

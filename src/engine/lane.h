@@ -73,8 +73,10 @@ enum lane_lost {
 struct lane {
     struct conn *conn; /* owned; NULL while lost */
     enum lane_lost lost;
-    /* A whole WATCH command, sent behind each EXEC; empty: none (docs/decisions/0003). Borrowed. */
+    /* A whole WATCH command, sent behind the EXEC of batches with a checkpoint, for a key of
+     * fence_db; empty: none (docs/decisions/0003). Borrowed. */
     struct span fence;
+    int64_t fence_db;
     bool fence_down; /* the last of them was refused: to be sent again before the next batch */
     bool
         resumable; /* a lost target is not the end: READONLY is not waited out on this connection */

@@ -208,7 +208,7 @@ static void tell(struct pipeline *pl)
         counter_set(&c->snapshot_bytes_received, total && got > total ? total : got);
         return;
     }
-    uint64_t received = pl->stream_offset + (spool_tail(pl->spool) - pl->stream_pos);
+    uint64_t received = pipeline_received(pl);
     counter_set(&c->received_offset, received);
     counter_set(&c->applied_offset, pl->applied_offset);
     uint64_t source = counter_get(&c->source_offset);
@@ -244,18 +244,42 @@ static int wait_fds(struct pipeline *pl, struct pollfd *fd, int max_wait_ms, str
     uint8_t *p;
     bool room = pl->source && spool_space(pl->spool, &p) > 0;
     fd[SOURCE] = watch(pl->source, room, pl->ack_at < pl->ack_out.n);
-    fd[TARGET] = (struct pollfd){.fd = conn_fd(pl->lane.conn),
+    struct conn *target = pl->lane.conn;
+    fd[TARGET] = (struct pollfd){.fd = target ? conn_fd(target) : -1,
                                  .events = lane_poll_events(&pl->lane)};
     if (file_room(pl)) fd[SOURCE] = (struct pollfd){.fd = pl->file, .events = POLLIN};
     fd[PROBE] = watch(pl->probe.conn, true, false);
-    if ((pl->source && conn_pending(pl->source)) || conn_pending(pl->lane.conn)) max_wait_ms = 0;
+    if ((pl->source && conn_pending(pl->source)) || (target && conn_pending(target)))
+        max_wait_ms = 0;
     int64_t ack_in = pl->next_ack_ms - clock_mono_ms();
     if (pl->ack && pl->source && ack_in < max_wait_ms) max_wait_ms = ack_in < 0 ? 0 : (int)ack_in;
     if (poll(fd, N_FDS, max_wait_ms) < 0 && errno != EINTR)
         return err_set(err, ERR_IO, "poll: %s", strerror(errno));
     if (pl->source && room && conn_pending(pl->source)) fd[SOURCE].revents |= POLLIN;
-    if (conn_pending(pl->lane.conn)) fd[TARGET].revents |= POLLIN;
+    if (target && conn_pending(target)) fd[TARGET].revents |= POLLIN;
     return 0;
+}
+
+/* A source that is lost comes back. */
+static bool is_linked(const struct pipeline *pl)
+{
+    return pl->streaming && pl->relink && pl->file < 0;
+}
+
+static int relink(struct pipeline *pl, struct err *err)
+{
+    struct err why;
+    switch (pl->relink(pl->relink_ctx, &why)) {
+    case RELINK_WAIT:
+    case RELINK_DONE: return 0;
+    case RELINK_GIVEN_UP:
+        pl->source_err = why;
+        pl->relink = NULL;
+        return 0;
+    case RELINK_HOLE: break;
+    }
+    pl->hole = true;
+    return err_set(err, ERR_SOURCE, "source: cannot go on where we are");
 }
 
 int pipeline_step(void *ctx, int max_wait_ms, struct err *err)
@@ -266,6 +290,7 @@ int pipeline_step(void *ctx, int max_wait_ms, struct err *err)
     if (fd[SOURCE].revents && (pl->source ? drain_source(pl, err) : drain_file(pl, err)) < 0)
         return -1;
     if (lane_pump(&pl->lane, fd[TARGET].revents != 0, err) < 0) return -1;
+    if (!pl->source && is_linked(pl) && relink(pl, err) < 0) return -1;
     if (pl->probe.conn && fd[PROBE].revents) probe_read(pl);
     return timers(pl, err);
 }
@@ -274,7 +299,7 @@ int pipeline_step(void *ctx, int max_wait_ms, struct err *err)
 
 static int starved(struct pipeline *pl, struct err *err)
 {
-    if (!pl->source && pl->file < 0 && spool_disk_bytes(pl->spool) == 0) {
+    if (!pl->source && pl->file < 0 && !is_linked(pl) && spool_disk_bytes(pl->spool) == 0) {
         *err = pl->source_err;
         return -1;
     }
@@ -304,7 +329,8 @@ static int fill(struct reader *r, size_t drop, size_t need, struct err *err)
         if (spool_refill(pl->spool, err) < 0) return -1;
         if (offer(pl, r, wanted)) break;
         if (pl->on_dry && pl->on_dry(pl->dry_ctx, err) < 0) return -1;
-        if ((pl->source || pl->file >= 0) && pipeline_step(pl, 100, err) < 0) return -1;
+        bool more = pl->source || pl->file >= 0 || is_linked(pl);
+        if (more && pipeline_step(pl, 100, err) < 0) return -1;
     }
     return 0;
 }
@@ -349,6 +375,39 @@ int pipeline_init(struct pipeline *pl, const struct pipeline_config *cfg, struct
     spool_peek(pl->spool, &p);
     pl->r.base = pl->r.keep = pl->r.p = pl->r.end = p;
     return 0;
+}
+
+void pipeline_relink(struct pipeline *pl, struct conn *source, struct conn *probe)
+{
+    conn_close(pl->source);
+    conn_close(pl->probe.conn);
+    pl->source = source;
+    pl->source_heard_ms = clock_mono_ms();
+    pl->probe.conn = probe;
+    pl->probe.asked = false;
+    pl->probe.next_ms = 0;
+    buf_clear(&pl->probe.reply);
+    resp_scan_init(&pl->probe.scan);
+    pl->probe.scan.keep_bulk = &pl->probe.reply;
+    buf_clear(&pl->ack_out);
+    pl->ack_at = 0;
+    pipeline_ack_now(pl);
+}
+
+int pipeline_seek(struct pipeline *pl, uint64_t offset, struct err *err)
+{
+    uint64_t pos = pipeline_pos(pl, offset);
+    if (spool_seek(pl->spool, pos, err) < 0) return -1;
+    const uint8_t *p;
+    spool_peek(pl->spool, &p);
+    pl->r.base = pl->r.keep = pl->r.p = pl->r.end = p;
+    pl->r.base_pos = pos;
+    return 0;
+}
+
+uint64_t pipeline_received(const struct pipeline *pl)
+{
+    return pl->stream_offset + (spool_tail(pl->spool) - pl->stream_pos);
 }
 
 void pipeline_release(struct pipeline *pl)

@@ -33,6 +33,13 @@ struct probe {
     uint64_t offset;  /* the last */
 };
 
+enum relinked {
+    RELINK_WAIT,
+    RELINK_DONE,     /* pipeline_relink() has been called */
+    RELINK_GIVEN_UP, /* err tells why; what has been received is applied still */
+    RELINK_HOLE,     /* the source has not kept what comes next */
+};
+
 struct pipeline {
     const struct task_config *cfg;
     struct counters *counters;
@@ -40,6 +47,11 @@ struct pipeline {
 
     struct conn *source;   /* owned; NULL once closed */
     struct err source_err; /* why it closed */
+    /* The stream's source is called again: asked in every step while it is lost. NULL: a lost
+     * source is the end of what can be read. */
+    enum relinked (*relink)(void *ctx, struct err *err);
+    void *relink_ctx;
+    bool hole; /* the source cannot go on where we are: a new snapshot is needed */
     int64_t source_heard_ms;
     int file; /* read instead of a link, -1 none; borrowed. Never spooled to disk: it waits itself
                */
@@ -94,6 +106,18 @@ void pipeline_read_file(struct pipeline *pl, int fd, int64_t ms);
 
 /* The stream begins at the reader's place, with the snapshot's offset. */
 void pipeline_begin_stream(struct pipeline *pl);
+/* The source again, from the byte on that is received next; probe may be NULL. Both taken over. */
+void pipeline_relink(struct pipeline *pl, struct conn *source, struct conn *probe);
+/* The reader goes to this replication offset of the stream: back, to send again what a target has
+ * lost, or on. It must be in the spool. */
+KH_MUST int pipeline_seek(struct pipeline *pl, uint64_t offset, struct err *err);
+/* Position in the spool of a replication offset of the stream. */
+static inline uint64_t pipeline_pos(const struct pipeline *pl, uint64_t offset)
+{
+    return pl->stream_pos + (offset - pl->stream_offset);
+}
+/* Replication offset behind what has been received. */
+uint64_t pipeline_received(const struct pipeline *pl);
 /* Replication offset of the reader's place. */
 uint64_t pipeline_offset(const struct pipeline *pl);
 /* Acknowledge at the next step. */

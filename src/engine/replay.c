@@ -15,6 +15,7 @@
 #define PROBE_FAST_MS 100
 #define PROBE_SLOW_MS 1000
 #define SMALL_ARG_MAX (64u << 10)
+#define CHECKPOINT_MS 1000  /* at most so late, when nothing else is sent */
 #define LEVEL_MS      1000 /* what the source had so lately is as good as what it has */
 
 static struct batch *other(struct replay *rp)
@@ -59,7 +60,8 @@ static void note_caught_up(struct replay *rp)
     if (!has_reached_source(rp) && !(source_is_quiet(rp) && nothing_waits(rp))) return;
     rp->caught_up = true;
     pl->probe.every_ms = PROBE_SLOW_MS;
-    counter_set(&pl->counters->caught_up_ms, (uint64_t)clock_mono_ms());
+    if (counter_get(&pl->counters->caught_up_ms) == 0)
+        counter_set(&pl->counters->caught_up_ms, (uint64_t)clock_mono_ms());
     counter_set(&pl->counters->phase, PHASE_STREAM);
     log_info("caught up with the source at offset %llu", (unsigned long long)pl->applied_offset);
 }
@@ -85,21 +87,38 @@ static int finish_flying(struct replay *rp, struct err *err)
     struct batch *b = other(rp);
     if (!b->in_flight) return 0;
     uint64_t cmds = b->data_cmds, offset = b->end_offset, refused = rp->pl->refusals.count;
+    bool sealed = b->sealed;
     if (batch_finish(b, &rp->pl->lane, err) < 0) return -1;
     refused = rp->pl->refusals.count - refused;
     counter_add(&rp->pl->counters->commands_written, cmds > refused ? cmds - refused : 0);
     rp->pl->applied_offset = offset;
+    if (sealed) {
+        rp->checkpoint_offset = offset;
+        spool_done(rp->pl->spool, pipeline_pos(rp->pl, offset));
+    }
     if (cmds) rp->settle.passed_ms = clock_mono_ms();
     note_applied(rp);
     return 0;
+}
+
+/* Nothing is to be sent, but how far the target is has long not been told (commands of databases
+ * that are not selected, PING). */
+static bool checkpoint_is_due(const struct replay *rp)
+{
+    return rp->checkpoint && rp->offset != rp->checkpoint_offset &&
+           (rp->ending || clock_mono_ms() - rp->checkpoint_ms >= CHECKPOINT_MS);
 }
 
 /* Send what has been built, when the one before it is done. */
 static int send_built(struct replay *rp, struct err *err)
 {
     struct batch *b = replay_batch(rp);
-    if (b->n == 0 || rp->in_tx) return 0;
+    if (rp->in_tx || (b->n == 0 && !checkpoint_is_due(rp))) return 0;
     b->end_offset = rp->offset;
+    if (rp->checkpoint) {
+        if (batch_seal(b, rp->offset, rp->db, err) < 0) return -1;
+        rp->checkpoint_ms = clock_mono_ms();
+    }
     int64_t db = b->db;
     if (batch_send(b, &rp->pl->lane, err) < 0) return -1;
     rp->cur = !rp->cur;
@@ -352,9 +371,10 @@ static int next_command(struct replay *rp, struct err *err)
     reader_release(r);
     rp->offset = pipeline_offset(pl);
     if (!rp->in_tx) {
-        batch_mark(replay_batch(rp));
+        batch_mark_at(replay_batch(rp), rp->offset, rp->db);
         if (hold_mark(&pl->hold, err) < 0) return -1;
         rp->whole_offset = rp->offset;
+        rp->whole_db = rp->db;
     }
     pl->ack_every_ms = 1000;
     return flush_if_full(rp, err);
@@ -367,6 +387,7 @@ static void drop_unfinished(struct replay *rp)
     batch_back(replay_batch(rp));
     hold_back(&rp->pl->hold);
     rp->offset = rp->whole_offset;
+    rp->db = rp->whole_db;
     rp->in_tx = false;
 }
 
@@ -385,6 +406,19 @@ static bool is_over(struct replay *rp)
     return reader_pos(&pl->r) >= rp->end_pos || clock_mono_ms() > rp->end_by_ms;
 }
 
+int replay_restart(struct replay *rp, uint64_t db, struct err *err)
+{
+    for (int i = 0; i < 2; i++)
+        if (batch_begin(&rp->batch[i], rp->pl->lane.db, err) < 0) return -1;
+    rp->db = rp->whole_db = db;
+    rp->offset = rp->whole_offset = rp->checkpoint_offset = pipeline_offset(rp->pl);
+    rp->pl->applied_offset = rp->offset;
+    rp->pl->oldest_ms = 0;
+    rp->in_tx = rp->mid_command = rp->caught_up = rp->ending = false;
+    rp->ack_at = 0;
+    return 0;
+}
+
 int replay_run(struct replay *rp, struct err *err)
 {
     struct pipeline *pl = rp->pl;
@@ -394,13 +428,16 @@ int replay_run(struct replay *rp, struct err *err)
     pl->probe.next_ms = 0;
     rp->answers_at_start = pl->probe.answers;
     rp->settle.passed_ms = clock_mono_ms();
-    rp->offset = rp->whole_offset = pl->stream_offset;
+    rp->offset = rp->whole_offset = pipeline_offset(pl);
+    rp->whole_db = rp->db;
     counter_set(&pl->counters->phase, PHASE_CATCH_UP);
     int rc = 0;
     while (rc == 0 && !is_over(rp))
         rc = next_command(rp, err);
     pl->on_dry = NULL;
+    if (rc < 0 && (pl->lane.lost || pl->hole)) return -1;
     bool stopped = rc == 0 || err->code == ERR_STOPPED;
+    rp->ending = true;
     /* A lost source is no reason to leave what it sent before unapplied; a target's error is. */
     if (!stopped && (pl->source || err->code != pl->source_err.code)) return -1;
     struct err last;
@@ -493,6 +530,7 @@ int replay_init(struct replay *rp, const struct replay_config *cfg, struct err *
                           .db = cfg->db,
                           .db_max = cfg->db > cfg->db_max ? cfg->db : cfg->db_max,
                           .hold_margin_ms = cfg->hold_margin_ms,
+                          .checkpoint = cfg->checkpoint,
                           .unlink = facts_has(cfg->target, FACTS_UNLINK),
                           .functions = facts_has(cfg->target, FACTS_FUNCTIONS),
                           .spublish = facts_has(cfg->target, FACTS_SPUBLISH),
@@ -502,6 +540,7 @@ int replay_init(struct replay *rp, const struct replay_config *cfg, struct err *
     buf_init(&rp->turned, REPLAY_TURNED_MAX);
     for (int i = 0; i < 2; i++) {
         batch_init(&rp->batch[i], cfg->store_dir, cfg->store_max_bytes);
+        rp->batch[i].checkpoint = cfg->checkpoint;
         if (batch_begin(&rp->batch[i], cfg->pl->lane.db, err) < 0) return -1;
     }
     return replay_old_new(&rp->old, rp, err);

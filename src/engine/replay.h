@@ -47,6 +47,9 @@ struct replay {
     const struct cmd_info *info; /* of the command at hand as it came, NULL unknown */
     struct batch batch[2];
     unsigned cur;
+    struct batch_checkpoint *checkpoint; /* written with each batch; NULL: none */
+    uint64_t checkpoint_offset;          /* the last that the target has acknowledged */
+    int64_t checkpoint_ms;               /* monotonic: when it was sent */
 
     int64_t dbs_known, dbs_end; /* target keeps its number of databases secret: it has those below
                                    the first, lacks those from the second on (0: not met yet) */
@@ -61,7 +64,8 @@ struct replay {
     bool tx_passed;             /* something of it was passed on */
     int64_t now_ms;             /* when the command at hand was received */
     uint64_t offset;            /* behind the last command dealt with */
-    uint64_t whole_offset;      /* the same, and outside of a transaction */
+    uint64_t whole_offset;      /* the same, and outside of a transaction ... */
+    uint64_t whole_db;          /* ... with this database selected */
     uint64_t ack_at;            /* to be acknowledged at once when applied (GETACK); 0 none */
     uint64_t answers_at_start;
     bool caught_up;  /* applied everything that the source had when it was asked, not long ago */
@@ -78,13 +82,18 @@ struct replay_config {
     const struct server_facts *source, *target;
     const char *store_dir;
     uint64_t store_max_bytes;
-    uint64_t db;            /* database the stream begins in */
-    uint64_t db_max;        /* highest that is known to be in use, 0 unknown */
-    int64_t hold_margin_ms; /* for a file */
+    uint64_t db;                         /* database the stream begins in */
+    uint64_t db_max;                     /* highest that is known to be in use, 0 unknown */
+    struct batch_checkpoint *checkpoint; /* to be written with each batch; NULL: none. Borrowed. */
+    int64_t hold_margin_ms;              /* for a file */
 };
 
 KH_MUST int replay_init(struct replay *rp, const struct replay_config *cfg, struct err *err);
 void replay_release(struct replay *rp);
+
+/* What was in flight and being built is forgotten: go on at the reader's place, where the source
+ * has database `db` selected. */
+KH_MUST int replay_restart(struct replay *rp, uint64_t db, struct err *err);
 
 /* Follow the stream from the reader's place until told to stop, or caught up when the task wants
  * just that. On 0 everything dealt with is applied. On -1 what could be applied has been. */

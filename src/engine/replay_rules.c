@@ -78,6 +78,16 @@ static int rule_select(struct replay *rp, const struct resp_cmd *cmd, struct err
     return 0;
 }
 
+/* It would go into the other database; the batch's end writes it anew. */
+static int leave_no_checkpoint(struct replay *rp, int64_t a, int64_t b, struct err *err)
+{
+    const struct batch_checkpoint *cp = rp->checkpoint;
+    if (!cp || (cp->db != a && cp->db != b)) return 0;
+    struct span argv[] = {span_str("DEL"), cp->key};
+    if (batch_select(replay_batch(rp), cp->db, err) < 0) return -1;
+    return batch_args(replay_batch(rp), 2, argv, err);
+}
+
 static int rule_swapdb(struct replay *rp, const struct resp_cmd *cmd, struct err *err)
 {
     uint64_t a, b;
@@ -97,6 +107,7 @@ static int rule_swapdb(struct replay *rp, const struct resp_cmd *cmd, struct err
     int64_t to_a = db_select_target(rp->select, a), to_b = db_select_target(rp->select, b);
     struct span argv[] = {span_str("SWAPDB"), replay_put_i64(&ta, to_a), replay_put_i64(&tb, to_b)};
     if (hold_swapped(&rp->pl->hold, to_a, to_b, err) < 0) return -1;
+    if (leave_no_checkpoint(rp, to_a, to_b, err) < 0) return -1;
     replay_passed(rp);
     return replay_put(rp, rp->info, span_of(NULL, 0), 3, argv, err);
 }

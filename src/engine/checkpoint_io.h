@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Reading and writing the checkpoint by itself, before and after the stream (docs/decisions/0003).
+#ifndef KEYHAUL_ENGINE_CHECKPOINT_IO_H
+#define KEYHAUL_ENGINE_CHECKPOINT_IO_H
+
+#include "base/buf.h"
+#include "engine/checkpoint.h"
+#include "engine/select.h"
+#include "redis/client.h"
+
+/* The target's database that the key of this task is in. */
+int64_t checkpoint_db(const struct db_select *select);
+
+/* What the target says: CHECKPOINT_NONE when there is no such key. Looks for a renamed one too when
+ * `renamed` says that there may be. Words of errors name the target. */
+KH_MUST int checkpoint_read(struct client *c, int64_t db, struct span key, struct checkpoint *ret,
+                            struct buf *ret_name, struct err *err);
+
+/* Write it; a renamed one goes in the same transaction. */
+KH_MUST int checkpoint_write(struct client *c, int64_t db, struct span key,
+                             const struct checkpoint *cp, struct span renamed, struct err *err);
+KH_MUST int checkpoint_remove(struct client *c, int64_t db, struct span key, struct err *err);
+
+#endif
