@@ -18,7 +18,7 @@ from lib.dataset import Sizes, count_keys, fill
 from lib.fakeprimary import rdb_file, rdb_len, rdb_str, rdb_string_record
 from lib.inspect import lines, read_lines, report, run, state_sha256
 from lib.mover import keyhaul_binary
-from lib.server import die_with_parent, peak_rss_mb
+from lib.server import die_with_parent, find_servers, peak_rss_mb
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden"
 DUMPS = sorted(p.stem for p in (GOLDEN / "rdb").glob("*.tsv"))
@@ -324,7 +324,7 @@ def peak_of(pieces, *options):
             k.stdin.write(p)
         k.stdin.write(b"\xff")
         k.stdin.flush()
-        idle_at = time.monotonic() + 30
+        idle_at = time.monotonic() + 60
         while sleeping_for(k.pid) < 5:  # until all of it has been worked off
             assert time.monotonic() < idle_at and k.poll() is None
         peak = peak_rss_mb(k.pid)
@@ -384,6 +384,67 @@ def test_memory_of_large_elements():
     want = hashlib.sha256(b"set\0" + lengthy(*sorted(members))).hexdigest()
     assert got[0, b"set"]["sha256"] == want and (0, name) in got
     assert peak <= RSS_MB, peak
+
+
+def noise(n, seed=3):
+    return (random.Random(seed).randbytes(1 << 20) * (n // (1 << 20) + 1))[:n]
+
+
+def test_memory_of_elements_that_are_larger_than_it():
+    """A field of 100 MB, an element of 60 MB, members of 20 MB: told by the definition."""
+    value, element = noise(100_000_000), noise(60_000_000, 4)
+    members = [noise(20_000_000) + b"%d" % i for i in (3, 1, 2)] + [b"a", b"z", noise(20_000_000)]
+    pieces = [HEAD, b"\4" + rdb_str(b"hash") + rdb_len(3) + rdb_str(b"small") + rdb_str(b"1"),
+              rdb_str(b"large"), rdb_str(value), rdb_str(b"middle") + rdb_str(b"2"),
+              b"\x12" + rdb_str(b"list") + rdb_len(2) + rdb_len(1), rdb_str(element),
+              rdb_len(1), rdb_str(b"end"),
+              b"\2" + rdb_str(b"set") + rdb_len(len(members)), *map(rdb_str, members),
+              b"\5" + rdb_str(b"zset") + rdb_len(2), rdb_str(members[0]), struct.pack("<d", 1.5),
+              rdb_str(b"m"), struct.pack("<d", -2)]
+    peak, out = peak_of(pieces, "--output", "jsonl")
+    got = {name: (m["sha256"], m["elements"]) for (_, name), m in read_lines(out.decode()).items()}
+
+    def told(*parts):
+        return hashlib.sha256(b"".join(parts)).hexdigest()
+    assert got == {
+        b"hash": (told(b"hash\0", lengthy(b"large", value, b"middle", b"2", b"small", b"1")), 3),
+        b"list": (told(b"list\0", lengthy(element, b"end")), 2),
+        b"set": (told(b"set\0", lengthy(*sorted(members))), 6),
+        b"zset": (told(b"zset\0", lengthy(b"m"), struct.pack(">d", -2), lengthy(members[0]),
+                       struct.pack(">d", 1.5)), 2)}
+    assert peak <= RSS_MB, peak
+
+
+@pytest.mark.parametrize("name", sorted(find_servers()))
+def test_large_elements_of_servers(servers, server, name):
+    """However a version stores them, the digest is that of what was written."""
+    value, text = noise(20_000_000), b"".join(b"%011d" % i for i in range(1_000_000))
+    s = server("source", binary=servers[name])
+    with s.connect(timeout=300) as c:
+        c.call("RPUSH", "list", "first", value, text, "last")
+        c.call("HSET", "hash", "f", value, text, "small")
+        c.call("SADD", "set", text, "a", value)
+        c.call("SAVE")
+    got = {k: m["sha256"] for (_, k), m in lines(os.path.join(s.dir, "dump.rdb")).items()}
+    both = sorted([(b"f", value), (text, b"small")])
+    assert got == {
+        b"list": hashlib.sha256(b"list\0" + lengthy(b"first", value, text, b"last")).hexdigest(),
+        b"hash": hashlib.sha256(b"hash\0" + lengthy(*[x for p in both for x in p])).hexdigest(),
+        b"set": hashlib.sha256(b"set\0" + lengthy(*sorted([text, b"a", value]))).hexdigest()}
+
+
+def test_one_gigabyte():
+    """Of small values and one hash of 3 million fields, in less than 64 MB; both ways."""
+    rng = random.Random(6)
+    block = b"".join(rdb_string_record(b"key:%07d" % i, rng.randbytes(1000)) for i in range(8000))
+    fields = [b"".join(rdb_str(b"field:%d" % (i * 7919 % 3_000_017)) + rdb_str(b"v" * 50)
+                       for i in range(at, at + 100_000)) for at in range(0, 3_000_000, 100_000)]
+    hash_ = b"\4" + rdb_str(b"hash") + rdb_len(3_000_000)
+    pieces = [HEAD, *[block] * 100, hash_, *fields, *[block] * 10]
+    assert sum(map(len, pieces)) > 1_000_000_000
+    for options in (("--output", "json"), ("--output", "jsonl")):
+        peak, _ = peak_of(pieces, *options)
+        assert peak <= RSS_MB, (options, peak)
 
 
 def test_compressed_backups_through_a_pipe(tmp_path):
