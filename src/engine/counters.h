@@ -35,6 +35,7 @@ typedef _Atomic uint64_t counter;
     X(keys_skipped, "keys left alone because they were on the target already")                     \
     X(keys_unsupported, "keys left out because the target cannot hold them")                       \
     X(keys_filtered, "keys not selected, or of databases not selected")                            \
+    X(keys_deleted, "keys deleted because a new snapshot does not have them")                      \
     X(functions_written, "function libraries and scripts loaded into the target")                  \
     X(commands_read, "commands of the stream decoded")                                             \
     X(commands_written, "commands the target acknowledged")                                        \

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/crc64.h"
 #include "base/log.h"
+#include "engine/checkpoint.h"
 #include "engine/emit.h"
 
 #include <stdio.h>
@@ -26,10 +27,13 @@ int load_init(struct load *ld, const struct load_config *cfg, struct err *err)
                         .select = &task->select,
                         .keys = &task->keys,
                         .on_conflict = task->on_conflict,
+                        .replace = task->on_conflict == TASK_CONFLICT_OVERWRITE,
+                        .reconcile = cfg->reconcile,
                         .hold_margin_ms = load_hold_margin_ms(cfg->source_bytes),
                         .discard = task->type == TASK_INCREMENTAL,
                         .set_pxat = facts_has(cfg->target, FACTS_SET_PXAT),
                         .absttl = facts_has(cfg->target, FACTS_RESTORE_ABSTTL),
+                        .restore_replace = facts_has(cfg->target, FACTS_RESTORE_REPLACE),
                         .unlink = facts_has(cfg->target, FACTS_UNLINK),
                         .field_ttl = facts_has(cfg->target, FACTS_HASH_FIELD_TTL)};
     facts_name(ld->target_name, sizeof(ld->target_name), cfg->target);
@@ -43,6 +47,9 @@ int load_init(struct load *ld, const struct load_config *cfg, struct err *err)
     store_init(&ld->nodes, BATCH_MEM_BYTES, cfg->store_max_bytes, cfg->store_dir);
     if (rdb_elems_new(&ld->elems, LOAD_ELEM_MAX, err) < 0) return -1;
     rdb_elems_split_above(ld->elems, LOAD_SPLIT_ABOVE);
+    /* What is not looked at would be taken for gone. */
+    if (ld->reconcile && (ld->discard || !key_select_all(ld->keys)))
+        return err_set(err, ERR_INTERNAL, "only a whole snapshot can be reconciled");
     return 0;
 }
 
@@ -59,11 +66,6 @@ void load_release(struct load *ld)
     store_release(&ld->nodes);
 }
 
-static bool replacing(const struct load *ld)
-{
-    return ld->on_conflict == TASK_CONFLICT_OVERWRITE;
-}
-
 static bool hinted(const struct rdb_rec *rec)
 {
     return rec->idle_s >= 0 || rec->freq >= 0;
@@ -77,6 +79,22 @@ static int64_t deadline(const struct rdb_rec *rec)
 
 /* --- RESTORE --- */
 
+static bool with_replace(const struct load *ld)
+{
+    return ld->replace && ld->restore_replace;
+}
+
+/* Before 3.0 RESTORE replaces nothing. */
+int load_make_room(struct load *ld, const struct rdb_rec *rec, struct err *err)
+{
+    if (KH_LIKELY(!ld->replace || ld->restore_replace)) return 0;
+    struct span argv[] = {span_str("DEL"), rec->a};
+    struct lane *lane = &ld->pl->lane;
+    if (lane_call_strs(lane, ld->to_db, 2, argv, err) < 0) return -1;
+    if (lane->outcome.last.type != '-') return 0;
+    return err_set(err, ERR_TARGET, "target: DEL was refused: %s", lane->outcome.last.line);
+}
+
 /* Before 5.0 there is only a relative one, and no hints. */
 static int64_t restore_ttl(const struct load *ld, const struct rdb_rec *rec)
 {
@@ -89,7 +107,7 @@ static int64_t restore_ttl(const struct load *ld, const struct rdb_rec *rec)
 void load_frame_head(const struct load *ld, const struct rdb_rec *rec, uint64_t value_n,
                      struct load_frame *f)
 {
-    unsigned argc = 4u + replacing(ld);
+    unsigned argc = 4u + with_replace(ld);
     if (ld->absttl) argc += (rec->expire_ms != -1) + (hinted(rec) ? 2u : 0);
     uint8_t *out = emit_head(f->head, '*', argc);
     out = emit_str(out, "RESTORE");
@@ -113,7 +131,7 @@ void load_frame_tail(const struct load *ld, const struct rdb_rec *rec, uint64_t 
     for (int i = 0; i < 8; i++)
         *out++ = (uint8_t)(crc >> (8 * i));
     out = emit_crlf(out);
-    if (replacing(ld)) out = emit_str(out, "REPLACE");
+    if (with_replace(ld)) out = emit_str(out, "REPLACE");
     if (ld->absttl && rec->expire_ms != -1) out = emit_str(out, "ABSTTL");
     if (ld->absttl && rec->idle_s >= 0) {
         out = emit_str(out, "IDLETIME");
@@ -174,6 +192,7 @@ static int restore_in_place(struct load *ld, const struct rdb_rec *rec, struct s
 
 int load_restore(struct load *ld, const struct rdb_rec *rec, struct span value, struct err *err)
 {
+    if (load_make_room(ld, rec, err) < 0) return -1;
     if (value.n + rec->a.n + 512 <= LANE_ITEM_MAX) return restore_small(ld, rec, value, err);
     return restore_in_place(ld, rec, value, err);
 }
@@ -183,7 +202,7 @@ int load_restore(struct load *ld, const struct rdb_rec *rec, struct span value, 
 /* SET's arguments after the value. */
 static uint8_t *put_set_tail(const struct load *ld, const struct rdb_rec *rec, uint8_t *out)
 {
-    if (!replacing(ld)) out = emit_str(out, "NX");
+    if (!ld->replace) out = emit_str(out, "NX");
     if (rec->expire_ms == -1) return out;
     out = emit_str(out, "PXAT");
     return emit_num(out, deadline(rec));
@@ -191,7 +210,7 @@ static uint8_t *put_set_tail(const struct load *ld, const struct rdb_rec *rec, u
 
 static unsigned set_argc(const struct load *ld, const struct rdb_rec *rec)
 {
-    return 3u + !replacing(ld) + (rec->expire_ms != -1 ? 2 : 0);
+    return 3u + !ld->replace + (rec->expire_ms != -1 ? 2 : 0);
 }
 
 static int set_small(struct load *ld, const struct rdb_rec *rec, const struct rdb_str *s,
@@ -260,6 +279,7 @@ int load_unsupported(struct load *ld, const struct rdb_rec *rec, const char *wor
 {
     char hint[300];
     if (ld->pl->cfg->on_unsupported != TASK_UNSUPPORTED_FAIL) {
+        ld->left_out = true;
         losses_note(&ld->losses, LOSSES_WHOLE, (int64_t)ld->db, rec->a);
         counter_add(&ld->pl->counters->keys_unsupported, 1);
         return 0;
@@ -307,18 +327,8 @@ static int load_value(struct load *ld, const struct rdb_rec *rec, struct err *er
     return rc == 1 ? unsupported(ld, rec, err) : rc;
 }
 
-static int load_key(struct load *ld, struct rdb_rec *rec, struct err *err)
+static int load_selected(struct load *ld, struct rdb_rec *rec, struct err *err)
 {
-    struct counters *c = ld->pl->counters;
-    counter_add(&c->keys_read, 1);
-    if (ld->to_db < 0 || !key_selected(ld->keys, rec->a)) {
-        counter_add(&c->keys_filtered, 1);
-        return rdb_value_skip(&ld->pl->r, rec->type, true, 0, err);
-    }
-    if (KH_UNLIKELY(rec->has_meta) && !ld->told_meta) {
-        ld->told_meta = true;
-        log_warn("the source attaches module metadata to keys; keyhaul moves the keys without it");
-    }
     if (rec->expire_ms != -1 &&
         hold_deadline(&ld->pl->hold, ld->to_db, rec->a, rec->expire_ms, clock_wall_ms(),
                       ld->hold_margin_ms, &rec->expire_ms, err) < 0)
@@ -326,7 +336,62 @@ static int load_key(struct load *ld, struct rdb_rec *rec, struct err *err)
     return rec->type == RDB_STRING ? load_string(ld, rec, err) : load_value(ld, rec, err);
 }
 
+/* It stood there before the task. Under skip, and in a first load, it is met as any other. */
+static int load_foreign(struct load *ld, const struct rdb_rec *rec, struct err *err)
+{
+    bool first = ld->reconcile->first;
+    ld->replace = false;
+    if (ld->on_conflict == TASK_CONFLICT_SKIP) return 0;
+    if (ld->on_conflict == TASK_CONFLICT_FAIL && (first || load_existing(ld, rec, err) < 0))
+        return first ? 0 : -1;
+    ld->replace = true;
+    return reconcile_take(ld->reconcile, ld->to_db, rec->a, err);
+}
+
+static int load_reconciled(struct load *ld, struct rdb_rec *rec, struct err *err)
+{
+    struct reconcile *rc = ld->reconcile;
+    int foreign = reconcile_existed(rc, ld->to_db, rec->a, err);
+    ld->replace = ld->on_conflict == TASK_CONFLICT_OVERWRITE || !rc->first;
+    if (foreign < 0 || (foreign && load_foreign(ld, rec, err) < 0)) return -1;
+    ld->left_out = false;
+    if (load_selected(ld, rec, err) < 0) return -1;
+    /* What the target cannot hold is not there: an older value of that name goes. */
+    return ld->left_out ? 0 : reconcile_seen(rc, ld->to_db, rec->a, err);
+}
+
+static int load_key(struct load *ld, struct rdb_rec *rec, struct err *err)
+{
+    struct counters *c = ld->pl->counters;
+    counter_add(&c->keys_read, 1);
+    /* A source that was a target once may have checkpoints: they tell nothing of this target. */
+    if (ld->to_db < 0 || !key_selected(ld->keys, rec->a) || checkpoint_is_key(rec->a)) {
+        counter_add(&c->keys_filtered, 1);
+        return rdb_value_skip(&ld->pl->r, rec->type, true, 0, err);
+    }
+    if (KH_UNLIKELY(rec->has_meta) && !ld->told_meta) {
+        ld->told_meta = true;
+        log_warn("the source attaches module metadata to keys; keyhaul moves the keys without it");
+    }
+    return ld->reconcile ? load_reconciled(ld, rec, err) : load_selected(ld, rec, err);
+}
+
 /* --- records that are not keys --- */
+
+/* May a library of that name on the target be replaced? 1, 0, -1. */
+static int replaces_library(struct load *ld, struct span code, struct err *err)
+{
+    struct reconcile *rc = ld->reconcile;
+    bool over = ld->on_conflict == TASK_CONFLICT_OVERWRITE;
+    if (!rc) return over;
+    struct span name = reconcile_library_name(code);
+    rc->unclear |= name.n == 0;
+    if (reconcile_seen(rc, RECONCILE_LIBRARIES, name, err) < 0) return -1;
+    int foreign = reconcile_existed(rc, RECONCILE_LIBRARIES, name, err);
+    if (foreign < 0) return -1;
+    if (over && reconcile_take(rc, RECONCILE_LIBRARIES, name, err) < 0) return -1;
+    return over || !(rc->first || foreign);
+}
 
 static int load_function(struct load *ld, struct span code, struct err *err)
 {
@@ -335,7 +400,9 @@ static int load_function(struct load *ld, struct span code, struct err *err)
                                "the target has no functions (before 7.0)", err);
     struct span argv[4] = {span_str("FUNCTION"), span_str("LOAD")};
     size_t n = 2;
-    if (replacing(ld)) argv[n++] = span_str("REPLACE");
+    int replace = replaces_library(ld, code, err);
+    if (replace < 0) return -1;
+    if (replace) argv[n++] = span_str("REPLACE");
     argv[n++] = code;
     struct lane *lane = &ld->pl->lane;
     if (lane_call_strs(lane, -1, n, argv, err) < 0) return -1;
@@ -344,6 +411,8 @@ static int load_function(struct load *ld, struct span code, struct err *err)
         counter_add(&ld->pl->counters->functions_written, 1);
         return 0;
     }
+    if (strstr(reply->line, "already exists") && replace && ld->reconcile && !ld->reconcile->first)
+        return reconcile_late_library(ld->reconcile, code, err);
     if (strstr(reply->line, "already exists") && ld->on_conflict == TASK_CONFLICT_SKIP) {
         log_warn("target: %s; left as it is (--on-conflict skip)", reply->line);
         return 0;
@@ -448,7 +517,8 @@ static int load_records(struct load *ld, struct err *err)
     reader_release(&pl->r);
     note_decoded(ld);
     losses_tell(&ld->losses, ld->target_name);
-    return lane_drain(&pl->lane, err);
+    if (lane_drain(&pl->lane, err) < 0) return -1;
+    return ld->reconcile ? reconcile_loaded(ld->reconcile, err) : 0;
 }
 
 int load_run(struct load *ld, struct err *err)
@@ -477,6 +547,13 @@ static int exists_already(struct load *ld, const struct rdb_rec *rec, struct err
         return 1;
     }
     char name[160];
+    if (ld->reconcile && !ld->reconcile->first)
+        return err_set(err, ERR_CONFLICT,
+                       "key %s of database %lld stood on the target before this task, and now the "
+                       "source has one of that name; it was not overwritten; remove it there and "
+                       "start again, or begin anew with --restart and --on-conflict overwrite or "
+                       "skip",
+                       num_quote(name, sizeof(name), rec->a), (long long)ld->to_db);
     return err_set(err, ERR_CONFLICT,
                    "key %s of database %lld appeared on the target during the load; nothing was "
                    "overwritten; choose --on-conflict overwrite or skip, or remove it",
@@ -505,7 +582,7 @@ int load_call_reply(struct load *ld, const struct rdb_rec *rec, uint64_t bytes, 
 
 int load_existing(struct load *ld, const struct rdb_rec *rec, struct err *err)
 {
-    if (replacing(ld)) return 0;
+    if (ld->replace) return 0;
     struct span argv[] = {span_str("EXISTS"), rec->a};
     struct lane *lane = &ld->pl->lane;
     if (lane_call_strs(lane, ld->to_db, 2, argv, err) < 0) return -1;

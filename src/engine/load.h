@@ -13,12 +13,15 @@
 //   stream, module, array  larger: RESTORE through a store
 //   stream, unknown type   larger: RESTORE without messages, then XADD in batches
 // `fail` and `skip` never replace: SET NX, RESTORE without REPLACE; chunked ones ask EXISTS first.
+// A snapshot that is loaded again (reconcile.h) replaces under any policy, but not what stood there
+// before the task.
 #ifndef KEYHAUL_ENGINE_LOAD_H
 #define KEYHAUL_ENGINE_LOAD_H
 
 #include "engine/batch.h"
 #include "engine/losses.h"
 #include "engine/pipeline.h"
+#include "engine/reconcile.h"
 #include "redis/facts.h"
 #include "wire/rdb/elems.h"
 #include "wire/rdb/rdb.h"
@@ -35,9 +38,13 @@ struct load {
     const struct db_select *select;
     const struct key_select *keys;
     enum task_conflict on_conflict;
+    struct reconcile *reconcile; /* NULL: neither is anything there that was not the task's, nor was
+                                    a snapshot loaded before */
+    bool replace;                /* the key at hand may be written over another */
+    bool left_out;               /* it is not written: the target cannot hold it */
     bool discard; /* --type incremental: only the place where the stream begins is wanted */
     int64_t hold_margin_ms; /* deadlines nearer than this are held until the stream has caught up */
-    bool set_pxat, absttl, unlink, field_ttl;
+    bool set_pxat, absttl, unlink, field_ttl, restore_replace;
     char target_name[64];
 
     struct rdb rdb;
@@ -64,6 +71,7 @@ struct load {
 struct load_config {
     struct pipeline *pl;
     const struct server_facts *target;
+    struct reconcile *reconcile; /* may be NULL; told when the snapshot has been loaded */
     uint64_t source_bytes; /* size of the source's data, 0 unknown: tells how long it may take */
     const char *store_dir;
     uint64_t store_max_bytes;
@@ -113,6 +121,9 @@ struct batch *load_batch(struct load *ld);
 KH_MUST int load_send_batch(struct load *ld, struct err *err);
 KH_MUST int load_finish_batches(struct load *ld, const struct rdb_rec *rec, uint64_t bytes,
                                 struct err *err);
+
+/* Before a RESTORE: the key may be there, and the target's RESTORE not know REPLACE. */
+KH_MUST int load_make_room(struct load *ld, const struct rdb_rec *rec, struct err *err);
 
 /* Under fail and skip: is it there already? 1: leave it alone (counted). 0: go on. */
 KH_MUST int load_existing(struct load *ld, const struct rdb_rec *rec, struct err *err);

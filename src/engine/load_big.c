@@ -39,7 +39,7 @@ int load_begin_batches(struct load *ld, struct err *err)
 static int begin(struct load *ld, const struct rdb_rec *rec, struct err *err)
 {
     if (load_begin_batches(ld, err) < 0) return -1;
-    if (ld->on_conflict != TASK_CONFLICT_OVERWRITE) return 0;
+    if (!ld->replace) return 0;
     struct span argv[] = {span_str(ld->unlink ? "UNLINK" : "DEL"), rec->a};
     if (batch_args(load_batch(ld), 2, argv, err) < 0) return -1;
     batch_mark(load_batch(ld)); /* may go by itself: it frees memory */
@@ -312,7 +312,9 @@ int load_send_whole(struct load *ld, const struct rdb_rec *rec, struct err *err)
                    ? -1
                    : 1;
     buf_clear(&ld->args);
-    if (buf_reserve(&ld->args, LOAD_FRAME_MAX + rec->a.n, err) < 0) return -1;
+    if (load_make_room(ld, rec, err) < 0 ||
+        buf_reserve(&ld->args, LOAD_FRAME_MAX + rec->a.n, err) < 0)
+        return -1;
     struct load_frame f = {.head = ld->args.p};
     load_frame_head(ld, rec, n, &f);
     load_frame_tail(ld, rec, ld->whole_crc, &f);

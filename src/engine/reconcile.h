@@ -29,11 +29,11 @@ struct reconcile {
     struct keyset *seen;     /* of this snapshot; NULL in a first load */
     const struct db_select *select;
     struct counters *counters;
-    bool first;          /* the task's first load */
-    bool whole;          /* the snapshot was loaded to its end: without that nothing is deleted */
-    bool functions_seen; /* the snapshot has libraries */
-    /* Libraries that the target did not take because a function of theirs is in another one there,
-     * which may be about to go: uint32_t length, code. Loaded by the sweep. */
+    bool first;   /* the task's first load */
+    bool whole;   /* the snapshot was loaded to its end: without that nothing is deleted */
+    bool unclear; /* a library has no name that could be read: then none is deleted */
+    /* Libraries that the target did not take because another one there, which may be about to go,
+     * has a function of theirs: uint32_t length, code. Loaded by the sweep. */
     struct buf late;
 };
 
@@ -44,19 +44,21 @@ KH_MUST int reconcile_begin(struct reconcile *rc, const struct db_select *select
                             bool first, struct err *err);
 void reconcile_end(struct reconcile *rc); /* safe on zeroed */
 
-/* --- by the load --- */
+/* --- by the load; a library of functions is a key of database RECONCILE_LIBRARIES --- */
 
-/* A key of the snapshot, target database `db`, was seen (whether written or not). */
+#define RECONCILE_LIBRARIES INT64_MAX
+
+/* A key of the snapshot, target database `db`, was seen, and is on the target or will be. */
 KH_MUST int reconcile_seen(struct reconcile *rc, int64_t db, struct span key, struct err *err);
 /* Did it stand there before the task, and has not become the task's? 1, 0, -1. */
 KH_MUST int reconcile_existed(struct reconcile *rc, int64_t db, struct span key, struct err *err);
 /* It is about to be written, so it is the task's from now on. */
 KH_MUST int reconcile_take(struct reconcile *rc, int64_t db, struct span key, struct err *err);
+/* The snapshot was seen to its end, and all of it is on the target. */
+KH_MUST int reconcile_loaded(struct reconcile *rc, struct err *err);
 
-/* The same of a library of functions, by its code. */
-KH_MUST int reconcile_seen_library(struct reconcile *rc, struct span code, struct err *err);
-KH_MUST int reconcile_existed_library(struct reconcile *rc, struct span code, struct err *err);
-KH_MUST int reconcile_take_library(struct reconcile *rc, struct span code, struct err *err);
+/* The name in a library's code: "#!lua name=mylib\n"; empty: cannot be told. */
+struct span reconcile_library_name(struct span code);
 KH_MUST int reconcile_late_library(struct reconcile *rc, struct span code, struct err *err);
 
 /* --- around it --- */
@@ -75,5 +77,12 @@ KH_MUST int reconcile_sweep(struct reconcile *rc, struct client *target,
 KH_MUST int reconcile_note_existing(struct client *target, const struct server_facts *facts,
                                     const struct db_select *select, const char *dir,
                                     const char *path, struct err *err);
+
+/* --- reconcile_lib.c, for reconcile.c --- */
+
+KH_MUST int reconcile_note_libraries(struct keyset *to, struct client *target,
+                                     const struct server_facts *facts, struct err *err);
+KH_MUST int reconcile_sweep_libraries(struct reconcile *rc, struct client *target,
+                                      const struct server_facts *facts, struct err *err);
 
 #endif

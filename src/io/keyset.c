@@ -516,7 +516,7 @@ static int load_head(struct keyset *k, uint64_t size, uint64_t *ret_sum, struct 
 static int load_pages(struct keyset *k, uint64_t sum, struct err *err)
 {
     uint64_t pages = (k->total + PAGE_HASHES - 1) / PAGE_HASHES, found = 0;
-    uint64_t bare[PAGE_HASHES], last = 0;
+    uint64_t bare[PAGE_HASHES] = {0}, last = 0;
     for (size_t p = 0; p < pages; p++) {
         if (read_page(k, p, err) < 0) return -1;
         for (size_t i = 0; i < k->page_n; i++) {

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #define SLICE_MS    100                             /* how late a request to stop may be seen */
+#define STEP_MS     20                              /* the same with others' work to be done */
 #define READ_BYTES  (64u << 10)                     /* asked for at once */
 #define FLUSH_BYTES (64u << 10)                     /* commands gathered before they are sent */
 #define ARGS_MAX    32                              /* of the variadic calls */
@@ -30,6 +31,8 @@ struct client {
     uint64_t db;
     int io_timeout_ms;
     const atomic_bool *stop;
+    int (*step)(void *ctx, int max_wait_ms, struct err *err);
+    void *step_ctx;
     struct peer peer;
 };
 
@@ -63,6 +66,13 @@ unsigned client_due(const struct client *c)
     return c->due;
 }
 
+void client_while_waiting(struct client *c,
+                          int (*step)(void *ctx, int max_wait_ms, struct err *err), void *ctx)
+{
+    c->step = step;
+    c->step_ctx = ctx;
+}
+
 /* Wait for the socket; the deadline counts from the last byte that moved. */
 static int wait_io(struct client *c, bool want_write, int64_t deadline_ms, struct err *err)
 {
@@ -72,8 +82,9 @@ static int wait_io(struct client *c, bool want_write, int64_t deadline_ms, struc
         if (left <= 0)
             return err_set(err, ERR_NET, "%s: nothing heard for %d ms", c->peer.name,
                            c->io_timeout_ms);
-        int rc = conn_wait(c->conn, !want_write, want_write, left < SLICE_MS ? (int)left : SLICE_MS,
-                           err);
+        int slice = c->step ? STEP_MS : SLICE_MS;
+        if (c->step && c->step(c->step_ctx, 0, err) < 0) return -1;
+        int rc = conn_wait(c->conn, !want_write, want_write, left < slice ? (int)left : slice, err);
         if (rc < 0) return err_wrap(err, "%s", c->peer.name);
         if (rc > 0) return 0;
     }

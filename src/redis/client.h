@@ -42,6 +42,11 @@ const char *client_user(const struct client *c); /* ACL user; "default" when non
 const struct peer *client_peer(const struct client *c);
 bool client_stopped(const struct client *c);
 
+/* While it waits for the server, run `step` every 20 ms, with max_wait_ms 0: others of this thread
+ * have work too. Its errors end the waiting. NULL: no more. */
+void client_while_waiting(struct client *c,
+                          int (*step)(void *ctx, int max_wait_ms, struct err *err), void *ctx);
+
 /* One command, one reply, to be freed by reply_free(). An error reply of the server is a reply, not
  * a failure. ERR_NET, ERR_PROTO, ERR_LIMIT, ERR_STOPPED: the client is of no more use then. */
 KH_MUST int client_call(struct client *c, struct reply **ret, struct err *err, ...)

@@ -78,6 +78,7 @@ unsigned facts_rdb_version(enum facts_flavour flavour, unsigned version);
 bool facts_takes_type(const struct server_facts *f, enum rdb_type type);
 
 enum facts_feature {
+    FACTS_SCAN,
     FACTS_RESTORE,         /* DUMP, RESTORE */
     FACTS_RESTORE_REPLACE, /* RESTORE ... REPLACE */
     FACTS_RESTORE_ABSTTL,  /* RESTORE ... ABSTTL, IDLETIME, FREQ */

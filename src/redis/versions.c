@@ -77,6 +77,7 @@ bool facts_takes_type(const struct server_facts *f, enum rdb_type type)
 static const struct {
     unsigned redis, valkey;
 } FEATURES[FACTS_FEATURES] = {
+    [FACTS_SCAN] = {V(2, 8, 0), 0},
     [FACTS_RESTORE] = {V(2, 6, 0), 0},
     [FACTS_RESTORE_REPLACE] = {V(3, 0, 0), 0},
     [FACTS_RESTORE_ABSTTL] = {V(5, 0, 0), 0},

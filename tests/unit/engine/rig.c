@@ -65,7 +65,7 @@ void rig_open(struct rig *g, const struct fake_part *parts, size_t n_parts, enum
 {
     bool keep_open = feed == RIG_AT_ONCE || feed == RIG_KEPT_OPEN;
     g->target.link.starve = g->target_starves;
-    fake_target_start(&g->target, g->rule, g->n_rules);
+    if (!g->server) fake_target_start(&g->target, g->rule, g->n_rules);
     fake_source_start(&g->source, parts, n_parts, feed == RIG_STARVED, keep_open);
     g->probe.info = g->info;
     if (g->info) fake_target_start(&g->probe, NULL, 0);
@@ -73,7 +73,8 @@ void rig_open(struct rig *g, const struct fake_part *parts, size_t n_parts, enum
                                   .counters = &g->counters,
                                   .stop = &g->stop,
                                   .source = fake_link_dial(&g->source.link),
-                                  .target = fake_link_dial(&g->target.link),
+                                  .target = g->server ? g->server
+                                                      : fake_link_dial(&g->target.link),
                                   .probe = g->info ? fake_link_dial(&g->probe.link) : NULL,
                                   .spool_dir = g->dir,
                                   .spool_max_bytes = 64 << 20,
@@ -103,7 +104,8 @@ void rig_close(struct rig *g)
 {
     pipeline_release(&g->pl);
     fake_source_stop(&g->source);
-    fake_target_stop(&g->target);
+    if (!g->server) fake_target_stop(&g->target);
+    g->server = NULL;
     if (g->info) fake_target_stop(&g->probe);
 }
 
@@ -129,6 +131,7 @@ int rig_run_load(struct rig *g)
     struct load ld;
     struct load_config cfg = {.pl = &g->pl,
                               .target = &g->target_facts,
+                              .reconcile = g->reconcile,
                               .store_dir = g->dir,
                               .store_max_bytes = g->store_max_bytes};
     int rc = load_init(&ld, &cfg, &g->err);

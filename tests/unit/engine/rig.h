@@ -36,6 +36,8 @@ struct rig {
     uint64_t store_max_bytes;
     bool target_starves;
     bool hold; /* near deadlines, until the end */
+    struct conn *server;         /* a real target in the place of the fake one; taken over */
+    struct reconcile *reconcile; /* for the load */
 
     struct counters counters;
     atomic_bool stop;

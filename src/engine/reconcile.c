@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Making a target equal to a new snapshot without emptying it: which keys are whose, and the sweep.
+#include "engine/reconcile.h"
+
+#include "engine/checkpoint.h"
+#include "engine/refuse.h"
+#include "redis/scan.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define UNLINK_KEYS 256 /* of one command */
+#define DEL_KEYS    16  /* the same before 4.0, where deleting takes time and holds the server up */
+
+int reconcile_begin(struct reconcile *rc, const struct db_select *select, struct counters *counters,
+                    const char *dir, const char *existing_path, bool first, struct err *err)
+{
+    uint64_t seed;
+    *rc = (struct reconcile){.select = select, .counters = counters, .first = first};
+    buf_init(&rc->late, RECONCILE_LATE_MAX);
+    if (keyset_load(&rc->existing, existing_path, err) < 0) {
+        if (err && err->code == ERR_FORMAT)
+            return err_set(err, ERR_FORMAT,
+                           "%.400s; it tells which keys of the target are not the task's: put a "
+                           "good copy back, or begin anew with --restart",
+                           err->msg);
+        return -1;
+    }
+    if (first) return 0;
+    if (keyset_seed(&seed, err) < 0) return -1;
+    return keyset_new(&rc->seen, dir, seed, 0, err);
+}
+
+void reconcile_end(struct reconcile *rc)
+{
+    keyset_free(rc->existing);
+    keyset_free(rc->seen);
+    buf_release(&rc->late);
+    *rc = (struct reconcile){0};
+}
+
+/* --- by the load --- */
+
+int reconcile_seen(struct reconcile *rc, int64_t db, struct span key, struct err *err)
+{
+    return rc->seen ? keyset_add(rc->seen, (uint64_t)db, key, err) : 0;
+}
+
+int reconcile_existed(struct reconcile *rc, int64_t db, struct span key, struct err *err)
+{
+    return rc->existing ? keyset_has(rc->existing, (uint64_t)db, key, err) : 0;
+}
+
+int reconcile_take(struct reconcile *rc, int64_t db, struct span key, struct err *err)
+{
+    return rc->existing && keyset_remove(rc->existing, (uint64_t)db, key, err) < 0 ? -1 : 0;
+}
+
+int reconcile_loaded(struct reconcile *rc, struct err *err)
+{
+    if (rc->existing && keyset_sync(rc->existing, err) < 0) return -1;
+    if (rc->seen && keyset_seal(rc->seen, err) < 0) return -1;
+    rc->whole = true;
+    return 0;
+}
+
+/* --- which databases --- */
+
+/* Does some selected database of the source go to `to`? */
+static bool is_aim(const struct db_select *s, uint32_t to)
+{
+    if (db_select_target(s, to) == (int64_t)to) return true;
+    for (unsigned i = 0; i < s->n_map; i++)
+        if (s->map[i].to == to && db_select_target(s, s->map[i].from) == (int64_t)to) return true;
+    return false;
+}
+
+/* What the target has in its databases now. One that is loading does not tell all of it; what a
+ * replica tells is not worth anything. */
+static int read_databases(struct client *target, struct server_facts *ret, struct err *err)
+{
+    if (facts_read(target, ret, err) < 0) return -1;
+    if (ret->role == FACTS_PRIMARY && !ret->loading) return 0;
+    facts_release(ret);
+    return err_set(err, ERR_BUSY, "%s: %s", client_name(target),
+                   ret->loading ? "is loading its data" : "has become a replica");
+}
+
+typedef int page_fn(void *ctx, uint32_t db, const struct reply *keys, struct err *err);
+
+static int each_page(struct client *target, const struct server_facts *facts, uint32_t db,
+                     page_fn *fn, void *ctx, struct err *err)
+{
+    struct scan scan;
+    const struct reply *keys;
+    int rc;
+    if (client_select(target, db, err) < 0) return -1;
+    scan_begin(&scan, target, facts);
+    while ((rc = scan_page(&scan, &keys, err)) == 1)
+        if ((rc = fn(ctx, db, keys, err)) < 0) break;
+    scan_end(&scan);
+    return rc;
+}
+
+/* Each page of keys of the databases that the task goes to. */
+static int each_database(struct client *target, const struct db_select *select, page_fn *fn,
+                         void *ctx, struct err *err)
+{
+    struct server_facts now;
+    int rc = 0;
+    if (read_databases(target, &now, err) < 0) return -1;
+    for (size_t i = 0; i < now.n_db && rc == 0; i++)
+        if (now.db[i].keys && is_aim(select, now.db[i].db))
+            rc = each_page(target, &now, now.db[i].db, fn, ctx, err);
+    facts_release(&now);
+    if (rc == 0) rc = client_select(target, 0, err);
+    return rc;
+}
+
+/* --- the sweep --- */
+
+struct sweep {
+    struct reconcile *rc;
+    struct client *target;
+    bool unlink;
+    int (*step)(void *ctx, int max_wait_ms, struct err *err);
+    void *step_ctx;
+    uint64_t deleted;
+    struct span argv[1 + UNLINK_KEYS]; /* the command being gathered */
+    size_t argc;
+};
+
+static int is_stale(struct reconcile *rc, uint32_t db, struct span key, struct err *err)
+{
+    if (checkpoint_is_key(key)) return 0;
+    int seen = keyset_has(rc->seen, db, key, err);
+    if (seen != 0) return seen < 0 ? -1 : 0;
+    int existed = reconcile_existed(rc, db, key, err);
+    return existed < 0 ? -1 : !existed;
+}
+
+static int send_deletion(struct sweep *s, struct err *err)
+{
+    if (s->argc == 1) return 0;
+    int rc = client_sendv(s->target, s->argc, s->argv, err);
+    s->argc = 1;
+    return rc;
+}
+
+static int take_deletion(struct sweep *s, struct err *err)
+{
+    struct reply *r;
+    int rc = 0;
+    if (client_recv(s->target, &r, err) < 0) return -1;
+    if (reply_is_error(r)) {
+        rc = client_refused(s->target, s->unlink ? "UNLINK" : "DEL", r, err);
+    } else if (r->type == REPLY_INTEGER && r->integer > 0) {
+        s->deleted += (uint64_t)r->integer;
+        counter_add(&s->rc->counters->keys_deleted, (uint64_t)r->integer);
+    }
+    reply_free(r);
+    return rc;
+}
+
+static int sweep_page(void *ctx, uint32_t db, const struct reply *keys, struct err *err)
+{
+    struct sweep *s = ctx;
+    for (size_t i = 0; i < keys->n; i++) {
+        int stale = is_stale(s->rc, db, keys->item[i].str, err);
+        if (stale < 0) return -1;
+        if (stale) s->argv[s->argc++] = keys->item[i].str;
+        if (s->argc == 1 + (s->unlink ? UNLINK_KEYS : DEL_KEYS) && send_deletion(s, err) < 0)
+            return -1;
+    }
+    if (send_deletion(s, err) < 0) return -1;
+    while (client_due(s->target))
+        if (take_deletion(s, err) < 0) return -1;
+    return s->step ? s->step(s->step_ctx, 0, err) : 0;
+}
+
+static int sweep_all(struct sweep *s, const struct server_facts *facts, struct err *err)
+{
+    struct server_facts after;
+    if (reconcile_sweep_libraries(s->rc, s->target, facts, err) < 0 ||
+        each_database(s->target, s->rc->select, sweep_page, s, err) < 0)
+        return -1;
+    if (read_databases(s->target, &after, err) < 0) return -1;
+    facts_release(&after);
+    return 0;
+}
+
+int reconcile_sweep(struct reconcile *rc, struct client *target, const struct server_facts *facts,
+                    int (*step)(void *ctx, int max_wait_ms, struct err *err), void *ctx,
+                    uint64_t *ret_deleted, struct err *err)
+{
+    if (rc->first || !rc->whole)
+        return err_set(err, ERR_INTERNAL, "keys would be deleted by a snapshot that is not whole");
+    struct sweep s = {.rc = rc,
+                      .target = target,
+                      .unlink = facts_has(facts, FACTS_UNLINK),
+                      .step = step,
+                      .step_ctx = ctx,
+                      .argc = 1};
+    s.argv[0] = span_str(s.unlink ? "UNLINK" : "DEL");
+    client_while_waiting(target, step, ctx);
+    int done = sweep_all(&s, facts, err);
+    client_while_waiting(target, NULL, NULL);
+    if (done == 0) {
+        *ret_deleted = s.deleted;
+        return 0;
+    }
+    /* A server that is a replica now may be followed by one that is not. */
+    if (err && err->code == ERR_REFUSED && strstr(err->msg, "READONLY")) err->code = ERR_BUSY;
+    return err ? err_wrap(err, "deleting what the new snapshot does not have") : -1;
+}
+
+/* --- before the first load --- */
+
+static int note_page(void *ctx, uint32_t db, const struct reply *keys, struct err *err)
+{
+    struct keyset *to = ctx;
+    for (size_t i = 0; i < keys->n; i++)
+        if (!checkpoint_is_key(keys->item[i].str) && keyset_add(to, db, keys->item[i].str, err) < 0)
+            return -1;
+    return 0;
+}
+
+static int note_all(struct keyset *to, struct client *target, const struct server_facts *facts,
+                    const struct db_select *select, const char *path, struct err *err)
+{
+    if (reconcile_note_libraries(to, target, facts, err) < 0 ||
+        each_database(target, select, note_page, to, err) < 0 || keyset_seal(to, err) < 0)
+        return -1;
+    if (keyset_count(to)) return keyset_save(to, path, err);
+    if (unlink(path) == 0 || errno == ENOENT) return 0;
+    return err_set(err, ERR_IO, "cannot remove %.300s: %s", path, strerror(errno));
+}
+
+int reconcile_note_existing(struct client *target, const struct server_facts *facts,
+                            const struct db_select *select, const char *dir, const char *path,
+                            struct err *err)
+{
+    struct keyset *to;
+    uint64_t seed;
+    if (keyset_seed(&seed, err) < 0 || keyset_new(&to, dir, seed, 0, err) < 0) return -1;
+    int rc = note_all(to, target, facts, select, path, err);
+    keyset_free(to);
+    return rc < 0 && err ? err_wrap(err, "noting what stands on the target") : rc;
+}
