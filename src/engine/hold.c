@@ -16,19 +16,10 @@ struct hold_name {
     int64_t db, was;
 };
 
-/* A note, followed by the key. */
-struct note {
-    int64_t at_ms; /* the real deadline, or, of a key that was given another's, one not before it */
-    int64_t db;
-    uint32_t key_n;
-    uint32_t moved; /* it was given another's */
-};
-
 void hold_init(struct hold *h, bool on, bool exact, const char *store_dir, uint64_t max_bytes)
 {
     *h = (struct hold){.on = on, .exact = exact};
-    for (int i = 0; i < 2; i++)
-        store_init(&h->notes[i], BATCH_MEM_BYTES, max_bytes, store_dir);
+    hold_notes_init(&h->notes, HOLD_KEY_MAX, store_dir, max_bytes);
     buf_init(&h->names, 16u << 20);
     buf_init(&h->names_before, 16u << 20);
     buf_init(&h->keys, HOLD_KEY_MAX + SETTLE_BYTES);
@@ -38,8 +29,7 @@ void hold_init(struct hold *h, bool on, bool exact, const char *store_dir, uint6
 
 void hold_release(struct hold *h)
 {
-    for (int i = 0; i < 2; i++)
-        store_release(&h->notes[i]);
+    hold_notes_release(&h->notes);
     buf_release(&h->names);
     buf_release(&h->names_before);
     buf_release(&h->keys);
@@ -111,21 +101,17 @@ void hold_back(struct hold *h)
 
 /* --- noting --- */
 
-static int add_note(struct hold *h, const struct note *note, struct span key, struct err *err)
+static int add_note(struct hold *h, const struct hold_note *note, struct span key, struct err *err)
 {
-    struct store *s = &h->notes[h->to];
-    uint64_t before = store_size(s);
-    if (store_add(s, note, sizeof(*note), err) < 0 || store_add(s, key.p, key.n, err) < 0) {
-        store_cut(s, before);
+    if (hold_notes_add(&h->notes, note, key, err) < 0)
         return err_wrap(err, "expiries that are held back");
-    }
     h->n++;
     return 0;
 }
 
-static struct note note_of(const struct hold *h, int64_t db, struct span key, int64_t at_ms)
+static struct hold_note note_of(const struct hold *h, int64_t db, struct span key, int64_t at_ms)
 {
-    return (struct note){.at_ms = at_ms, .db = was(h, db), .key_n = (uint32_t)key.n};
+    return (struct hold_note){.at_ms = at_ms, .db = was(h, db), .key_n = (uint32_t)key.n};
 }
 
 static int64_t encode(const struct hold *h, int64_t at_ms)
@@ -162,7 +148,7 @@ int hold_deadline(struct hold *h, int64_t db, struct span key, int64_t at_ms, in
     /* What is over is over, however long; and our own clock may have been set back. */
     if (at_ms < h->base_ms - LONG_PAST_MS) at_ms = h->base_ms - LONG_PAST_MS;
     if (at_ms < 1) at_ms = 1;
-    struct note note = note_of(h, db, key, at_ms);
+    struct hold_note note = note_of(h, db, key, at_ms);
     struct err why;
     if (add_note(h, &note, key, &why) < 0) {
         tell_full(h, &why);
@@ -177,7 +163,7 @@ int hold_deadline(struct hold *h, int64_t db, struct span key, int64_t at_ms, in
 int hold_moved(struct hold *h, int64_t db, struct span key, struct err *err)
 {
     if (h->n == 0 || key.n > HOLD_KEY_MAX) return 0;
-    struct note note = note_of(h, db, key, h->max_ms);
+    struct hold_note note = note_of(h, db, key, h->max_ms);
     note.moved = 1;
     return add_note(h, &note, key, err);
 }
@@ -185,7 +171,7 @@ int hold_moved(struct hold *h, int64_t db, struct span key, struct err *err)
 /* --- settling --- */
 
 struct asked {
-    struct note note;
+    struct hold_note note;
     int64_t db;    /* as it is called now */
     size_t key_at; /* in h->keys */
     size_t reply;
@@ -212,83 +198,50 @@ static bool decode(const struct hold *h, int64_t told, int64_t now_ms, int64_t *
     return true;
 }
 
-/* The oldest note, without its key; false: none. */
-static bool peek(const struct hold *h, struct note *ret)
+bool hold_is_due(struct hold *h, struct hold_due due)
 {
-    struct err ignored;
-    const struct store *s = &h->notes[!h->to];
-    uint64_t at = h->read_at;
-    if (at >= store_size(s)) {
-        s = &h->notes[h->to];
-        at = 0;
-    }
-    return store_read(s, at, ret, sizeof(*ret), &ignored) == (ssize_t)sizeof(*ret);
-}
-
-bool hold_is_due(const struct hold *h, struct hold_due due)
-{
-    struct note n;
-    return h->n > 0 && (!peek(h, &n) || is_due(due, n.at_ms));
-}
-
-/* The store that is read; when all of it was, what has been written takes its place. */
-static struct store *to_read(struct hold *h)
-{
-    struct store *s = &h->notes[!h->to];
-    if (h->read_at < store_size(s)) return s;
-    store_clear(s);
-    h->read_at = 0;
-    h->to = !h->to;
-    return &h->notes[!h->to];
-}
-
-static int read_whole(const struct store *s, uint64_t at, void *p, size_t n, struct err *err)
-{
-    ssize_t got = store_read(s, at, p, n, err);
-    if (got < 0) return -1;
-    return (size_t)got == n ? 0 : err_set(err, ERR_INTERNAL, "a held expiry does not read back");
-}
-
-/* The key of a note at `at`, behind those in h->keys. */
-static int read_key(struct hold *h, const struct store *s, uint64_t at, size_t n, struct err *err)
-{
-    if (buf_reserve(&h->keys, n + 1, err) < 0) return -1;
-    return read_whole(s, at + sizeof(struct note), h->keys.p + h->keys.n, n, err);
+    struct hold_note n;
+    struct span key;
+    if (h->n == 0) return false;
+    return hold_notes_next(&h->notes, &n, &key, NULL) <= 0 || is_due(due, n.at_ms);
 }
 
 struct taken {
     struct asked a[SETTLE_KEYS];
     int n;         /* of them */
     uint64_t kept; /* looked at, and noted anew */
-    uint64_t at;   /* behind all of these */
 };
+
+static int take(struct hold *h, struct taken *t, const struct hold_note *note, struct span key,
+                struct err *err)
+{
+    struct asked *a = &t->a[t->n++];
+    *a = (struct asked){.note = *note, .db = now_called(h, note->db), .key_at = h->keys.n};
+    return buf_add(&h->keys, key.p, key.n, err);
+}
 
 /* The next notes that are due, all out of one store. On a round those that are not are noted anew;
  * where there is no room for that, they are settled early. */
 static int take_notes(struct hold *h, struct taken *t, struct hold_due due, bool round,
                       struct err *err)
 {
-    const struct store *s = to_read(h);
-    t->at = h->read_at;
+    struct hold_note note;
+    struct span key;
+    int rc = 0;
     buf_clear(&h->keys);
-    while (t->n < SETTLE_KEYS && t->kept < PASS_NOTES && t->at < store_size(s)) {
-        struct note note;
+    while (t->n < SETTLE_KEYS && t->kept < PASS_NOTES) {
         if (round && (uint64_t)t->n + t->kept == h->round) break;
-        if (read_whole(s, t->at, &note, sizeof(note), err) < 0) return -1;
-        bool take = is_due(due, note.at_ms);
-        if (!take && !round) break;
-        if (t->n && h->keys.n + note.key_n > SETTLE_BYTES) break;
-        if (read_key(h, s, t->at, note.key_n, err) < 0) return -1;
-        t->at += sizeof(note) + note.key_n;
-        if (!take && add_note(h, &note, span_of(h->keys.p + h->keys.n, note.key_n), NULL) == 0) {
+        rc = hold_notes_next(&h->notes, &note, &key, err);
+        if (rc <= 0) break;
+        bool keep = !is_due(due, note.at_ms);
+        if ((keep && !round) || (t->n && h->keys.n + key.n > SETTLE_BYTES)) break;
+        hold_notes_pass(&h->notes, &note);
+        if (keep && add_note(h, &note, key, NULL) == 0)
             t->kept++;
-            continue;
-        }
-        t->a[t->n++] = (struct asked){
-            .note = note, .db = now_called(h, note.db), .key_at = h->keys.n};
-        h->keys.n += note.key_n;
+        else if (take(h, t, &note, key, err) < 0)
+            return -1;
     }
-    return 0;
+    return rc < 0 ? -1 : 0;
 }
 
 static struct span key_of(const struct hold *h, const struct asked *a)
@@ -348,7 +301,7 @@ static int ask(struct hold *h, struct lane *l, uint64_t replies, int64_t db, int
  * was given to has not. */
 static int keep_held(struct hold *h, const struct asked *a, int64_t at_ms, struct err *err)
 {
-    struct note note = a->note;
+    struct hold_note note = a->note;
     if (!note.moved) return 0;
     note.moved = 0;
     note.at_ms = at_ms;
@@ -392,10 +345,15 @@ static int settle_taken(struct hold *h, struct lane *l, struct taken *t, struct 
 static int settle_some(struct hold *h, struct lane *l, struct hold_due due, bool round,
                        struct err *err)
 {
-    struct taken t = {.n = 0};
-    if (take_notes(h, &t, due, round, err) < 0 || settle_taken(h, l, &t, due, err) < 0) return -1;
+    struct taken t;
+    t.n = 0;
+    t.kept = 0;
+    if (take_notes(h, &t, due, round, err) < 0 || settle_taken(h, l, &t, due, err) < 0) {
+        hold_notes_back(&h->notes);
+        return -1;
+    }
     uint64_t seen = (uint64_t)t.n + t.kept;
-    h->read_at = t.at;
+    hold_notes_drop(&h->notes);
     h->n -= seen;
     h->round -= seen < h->round ? seen : h->round;
     return (int)seen;
@@ -403,12 +361,10 @@ static int settle_some(struct hold *h, struct lane *l, struct hold_due due, bool
 
 static void forget(struct hold *h)
 {
-    for (int i = 0; i < 2; i++)
-        store_clear(&h->notes[i]);
+    hold_notes_clear(&h->notes);
     buf_clear(&h->names);
     buf_clear(&h->names_before);
     h->swapped = false;
-    h->read_at = 0;
     h->round = 0;
 }
 

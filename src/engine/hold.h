@@ -17,12 +17,12 @@
 // that may not be ours and a network later: there each millisecond is spread over so many that an
 // hour of difference rounds away.
 //
-// Notes lie in two stores (memory first, then disk), one written while the other is read, so they
-// take room for what is held now and not for all that ever was. One owner thread.
+// One owner thread.
 #ifndef KEYHAUL_ENGINE_HOLD_H
 #define KEYHAUL_ENGINE_HOLD_H
 
 #include "engine/batch.h"
+#include "engine/hold_notes.h"
 
 /* About 4,459 years. Users do write deadlines that lie so far ahead (the year 9999): what is taken
  * for a held one must also stand for a time at which one was held. */
@@ -36,11 +36,9 @@
 struct hold {
     bool on;    /* false: no stream follows, deadlines are written as they are */
     bool exact; /* the target knows PEXPIRETIME (7.0+) */
-    struct store notes[2];
-    unsigned to;            /* written to; the other is read */
-    uint64_t read_at;       /* notes before this have been settled */
-    uint64_t n;             /* notes left */
-    uint64_t round;         /* notes that a hold_go_round() has still to look at */
+    struct hold_notes notes;
+    uint64_t n;             /* how many there are */
+    uint64_t round;         /* of them a hold_go_round() has still to look at */
     bool told_full;         /* that there is no room for notes, said once */
     int64_t base_ms;        /* time of the first note */
     int64_t min_ms, max_ms; /* real deadlines held since then lie between */
@@ -77,7 +75,7 @@ void hold_back(struct hold *h);
 
 /* Is the oldest note due? (HOLD_ALL: is there a note?) */
 #define HOLD_ALL ((struct hold_due){INT64_MAX, INT64_MAX})
-bool hold_is_due(const struct hold *h, struct hold_due due);
+bool hold_is_due(struct hold *h, struct hold_due due);
 
 /* Settle the oldest notes, as long as they are due (up to about max_keys; 0: no limit). The lane
  * must be idle, and all that was noted applied; the lane is idle again afterwards. */

@@ -128,7 +128,7 @@ KH_MUST int replay_selected(struct replay *rp, struct err *err);
 /* Settle held deadlines that are due, some at a time. Nothing waits, is in flight or built, for a
  * note is of use only once its command has been applied; the lane is left as it was. */
 KH_MUST int replay_settle_dry(struct replay *rp, struct err *err);  /* the stream ran dry */
-bool replay_settle_full(const struct replay *rp);                   /* it never does: is it time? */
+bool replay_settle_full(struct replay *rp);                         /* it never does: is it time? */
 KH_MUST int replay_settle_some(struct replay *rp, struct err *err); /* then this */
 KH_MUST int replay_settle_all(struct replay *rp, struct err *err);  /* the end */
 /* Deadlines within so long from `now_ms` on are held. */

@@ -41,7 +41,7 @@ static struct hold_due ripe_or_far(const struct replay *rp)
     return (struct hold_due){rp->now_ms - RIPE_MS, now + replay_hold_margin(rp, now)};
 }
 
-bool replay_settle_full(const struct replay *rp)
+bool replay_settle_full(struct replay *rp)
 {
     return rp->pl->hold.n >= FULL_KEYS && hold_is_due(&rp->pl->hold, ripe_or_far(rp));
 }

@@ -130,11 +130,43 @@ def test_short_lives(source, target, keyhaul):
         k = keyhaul(source, target)
         k.wait_caught_up()
         c.feed(("SET", "later:%d" % i, "v", "PX", 100 + i) for i in range(2000))
-        # not in its last moments: no replication but the servers' own can beat a key's death there
-        renew = "if redis.call('PTTL', KEYS[1]) > 100 then redis.call('SET', KEYS[1], 'again') end"
-        c.feed(("EVAL", renew, 1, "short:%d" % i) for i in range(0, 2000, 3))
+        c.feed(("SET", "short:%d" % i, "again", "XX") for i in range(0, 2000, 3))
     time.sleep(2.3)
     k.finish()
+    assert_equal(source, target)
+
+
+RENEWALS = [("PERSIST",), ("PEXPIRE", 3_600_000), ("SET", "again", "KEEPTTL"), ("INCR",),
+            ("PEXPIRE", 900)]
+
+
+def test_renewed_in_the_last_millisecond(source, target, keyhaul):
+    """While the application writes, keys are renewed as late as can be, some when the source has
+    just missed it; and the target stands still now and again."""
+    n = 3000
+    k = keyhaul(source, target)
+    k.wait_caught_up()
+    with source.connect() as c:
+        first = now_ms() + 400
+        c.feed(("SET", "k:%d" % i, i, "PXAT", first + i) for i in range(n))
+        stalls = [(first + at, first + at + ms) for at, ms in ((300, 5), (700, 250), (1600, 800))]
+        paused = False
+        done = 0
+        while done < n:
+            now = now_ms()
+            if paused != any(a <= now < b for a, b in stalls):
+                paused = not paused
+                (target.pause if paused else target.cont)()
+            while done < n and first + done <= now + 1:
+                what, *args = RENEWALS[done % len(RENEWALS)]
+                c.call(what, "k:%d" % done, *args)
+                done += 1
+            c.call("SET", "tick", now)
+        target.cont()
+        left = c.call("DBSIZE")
+    time.sleep(1.2)
+    k.finish()
+    assert left > n // 4, "too slow a machine for this test"
     assert_equal(source, target)
 
 
