@@ -18,7 +18,7 @@ ifeq ($(origin CC),default)
 CC        := gcc
 endif
 
-PKGS      := openssl libxxhash liblzf
+PKGS      := openssl libxxhash liblzf jansson
 ISAL      := $(shell $(PKGCONF) --exists libisal 2>/dev/null && echo 1)
 
 WARN      := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes \

@@ -35,6 +35,7 @@
 struct migrate {
     struct option_values options;
     struct config cfg;
+    struct state *state; /* of a migration, NULL of others */
     struct counters counters;
     struct task_facts facts;
     atomic_bool stop; /* for the task */
@@ -71,7 +72,7 @@ static void wake_watcher(struct migrate *m)
 static void *run_task(void *arg)
 {
     struct migrate *m = arg;
-    m->rc = task_run(&m->cfg.task, &m->counters, &m->facts, &m->stop, &m->err);
+    m->rc = task_run(&m->cfg.task, m->state, &m->counters, &m->facts, &m->stop, &m->err);
     atomic_store(&m->ended, true);
     wake_watcher(m);
     return NULL;
@@ -101,16 +102,26 @@ static void print_text(struct migrate *m)
     log_warn("cannot write to standard output, going on without");
 }
 
+/* The metrics file of the user's, and that of the task's folder. */
+static int write_metrics_files(struct migrate *m, const struct metrics_end *end, struct err *err)
+{
+    const char *file = m->cfg.metrics_file;
+    if (!file && !m->state) return 0;
+    text_clear(&m->text);
+    metrics_json(&m->text, &m->now, &m->cfg.task, end);
+    if (text_result(&m->text, err) < 0) return -1;
+    struct span json = buf_span(&m->text.buf);
+    if (m->state && file_write_private(state_metrics_path(m->state), json, false, err) < 0)
+        return err_wrap(err, "--state-dir");
+    if (!file || file_write_atomic(file, json, false, err) == 0) return 0;
+    return err_wrap(err, "--metrics-file");
+}
+
 static void write_metrics(struct migrate *m, const struct metrics_end *end)
 {
     struct err err = {0};
-    if (!m->cfg.metrics_file) return;
-    text_clear(&m->text);
-    metrics_json(&m->text, &m->now, &m->cfg.task, end);
-    if (text_result(&m->text, &err) == 0 &&
-        file_write_atomic(m->cfg.metrics_file, buf_span(&m->text.buf), false, &err) == 0)
-        return;
-    if (!m->told_metrics) log_warn("metrics file: %s", err.msg);
+    if (write_metrics_files(m, end, &err) == 0) return;
+    if (!m->told_metrics) log_warn("metrics: %s", err.msg);
     m->told_metrics = true;
 }
 
@@ -256,6 +267,13 @@ static void print_summary(struct migrate *m, const struct summary *s)
     print_text(m);
 }
 
+/* What came to its end needs no folder any more; what stopped or failed goes on from there. */
+static void close_state(struct migrate *m, enum summary_outcome outcome)
+{
+    state_close(m->state, outcome == SUMMARY_DONE || outcome == SUMMARY_CAUGHT_UP);
+    m->state = NULL;
+}
+
 static int tell_end(struct migrate *m)
 {
     struct err *err = m->rc < 0 ? &m->err : NULL;
@@ -277,6 +295,7 @@ static int tell_end(struct migrate *m)
                               .exit_status = s.exit_status,
                               .facts = &m->facts};
     write_metrics(m, &end);
+    close_state(m, s.outcome);
     if (failed) print_error(m, err);
     print_summary(m, &s);
     return s.exit_status;
@@ -300,7 +319,6 @@ static int run(struct migrate *m)
     return status;
 }
 
-/* The metrics file is tried before anything is moved: whoever asked for it relies on it. */
 static int open_outputs(struct migrate *m, struct err *err)
 {
     m->live = !m->cfg.quiet && !is_json(m) && screen_can_redraw();
@@ -310,12 +328,14 @@ static int open_outputs(struct migrate *m, struct err *err)
     progress_init(&m->progress, task_way(&m->cfg.task));
     look(m);
     m->first = m->now;
-    if (!m->cfg.metrics_file) return 0;
-    metrics_json(&m->text, &m->now, &m->cfg.task, NULL);
-    if (text_result(&m->text, err) < 0) return -1;
-    if (file_write_atomic(m->cfg.metrics_file, buf_span(&m->text.buf), false, err) < 0)
-        return err_wrap(err, "--metrics-file");
     return 0;
+}
+
+/* A file that is read or written once has no task to go on with. */
+static int open_state(struct migrate *m, struct err *err)
+{
+    if (task_way(&m->cfg.task) != TASK_MIGRATE) return 0;
+    return state_open(&m->state, &m->cfg.task, &m->options, err);
 }
 
 static int refuse(struct migrate *m, const char *command, const struct err *err)
@@ -339,7 +359,9 @@ static int configure_and_run(struct migrate *m, int argc, char **argv)
         return cli_help(2, (char *[]){help, argv[0], NULL});
     }
     if (config_from_options(&m->cfg, &m->options, &err) < 0) return refuse(m, argv[0], &err);
-    if (open_outputs(m, &err) < 0) return refuse(m, argv[0], &err);
+    if (open_outputs(m, &err) < 0 || open_state(m, &err) < 0) return refuse(m, argv[0], &err);
+    /* Tried before anything is moved: whoever asked for a metrics file relies on it. */
+    if (write_metrics_files(m, NULL, &err) < 0) return refuse(m, argv[0], &err);
     if (m->live) screen_open(&m->screen);
     return run(m);
 }
@@ -354,6 +376,7 @@ int cli_migrate(int argc, char **argv)
     }
     text_init(&m->text, 1 << 20);
     int status = configure_and_run(m, argc, argv);
+    state_close(m->state, false);
     log_close();
     config_release(&m->cfg);
     options_release(&m->options);

@@ -293,6 +293,9 @@ static int read_task(struct task_config *t, const struct option_values *v, struc
     t->on_unsupported = (enum task_on_unsupported)options_choice(v, OPTION_ON_UNSUPPORTED);
     t->on_error = (enum task_on_error)options_choice(v, OPTION_ON_ERROR);
     t->until = (enum task_until)options_choice(v, OPTION_UNTIL);
+    t->name = options_text(v, OPTION_TASK);
+    t->state_dir = options_text(v, OPTION_STATE_DIR);
+    t->restart = options_given(v, OPTION_RESTART);
     if (read_source(t, v, err) < 0 || read_target(t, v, err) < 0) return -1;
     if (check_shared_tls(t, v, err) < 0) return -1;
     if (read_databases(t, v, err) < 0) return -1;

@@ -30,9 +30,13 @@ const struct option_def *option_def(enum option_id id)
 const char *option_group_title(enum option_group group)
 {
     static const char *const title[OPTION_GROUPS] = {
-        [OPTION_GROUP_SERVERS] = "Servers",         [OPTION_GROUP_DATA] = "What is moved",
-        [OPTION_GROUP_PASSWORDS] = "Passwords",     [OPTION_GROUP_TLS] = "TLS",
-        [OPTION_GROUP_LIMITS] = "Limits",           [OPTION_GROUP_OUTPUT] = "Output",
+        [OPTION_GROUP_SERVERS] = "Servers",
+        [OPTION_GROUP_TASK] = "Task",
+        [OPTION_GROUP_DATA] = "What is moved",
+        [OPTION_GROUP_PASSWORDS] = "Passwords",
+        [OPTION_GROUP_TLS] = "TLS",
+        [OPTION_GROUP_LIMITS] = "Limits",
+        [OPTION_GROUP_OUTPUT] = "Output",
         [OPTION_GROUP_ENVIRONMENT] = "Environment",
     };
     return title[group];
@@ -149,6 +153,13 @@ static int check_value(const struct option_def *def, const char *text, struct er
     return 0;
 }
 
+int option_check(enum option_id id, const char *text, struct err *err)
+{
+    const struct option_def *def = &option_defs[id];
+    if (def->kind != OPTION_KIND_FLAG) return check_value(def, text, err);
+    return *text ? err_set(err, ERR_USAGE, "--%s: takes no value", def->name) : 0;
+}
+
 void option_wipe_uri(char *uri)
 {
     char *at = strrchr(uri, '@');
@@ -160,6 +171,20 @@ void option_wipe_uri(char *uri)
     /* Close up, so that not even the length is told. */
     memmove(from + kept, at, strlen(at) + 1);
     explicit_bzero(uri + n - (secret - kept), secret - kept);
+}
+
+void option_strip_password(char *uri)
+{
+    char *scheme = strstr(uri, "://");
+    char *from = scheme ? scheme + 3 : uri;
+    size_t login = strcspn(from, "/?");
+    char *at = memrchr(from, '@', login);
+    char *colon = at ? memchr(from, ':', (size_t)(at - from)) : NULL;
+    if (!colon) return;
+    if (colon == from) at++; /* no user either */
+    size_t rest = strlen(at) + 1;
+    memmove(colon, at, rest);
+    explicit_bzero(colon + rest, (size_t)(at - colon));
 }
 
 static int join(char **list, const char *more, struct err *err)

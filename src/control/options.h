@@ -19,12 +19,13 @@ enum option_kind {
     OPTION_KIND_DURATION,
     OPTION_KIND_SIZE,
     OPTION_KIND_LIST, /* may be given again: one list, with commas */
-    OPTION_KIND_ARG, /* the argument that is no option */
-    OPTION_KIND_ENV, /* environment variable, no option */
+    OPTION_KIND_ARG,  /* the argument that is no option */
+    OPTION_KIND_ENV,  /* environment variable, no option */
 };
 
 enum option_group {
     OPTION_GROUP_SERVERS,
+    OPTION_GROUP_TASK,
     OPTION_GROUP_DATA,
     OPTION_GROUP_PASSWORDS,
     OPTION_GROUP_TLS,
@@ -84,6 +85,9 @@ KH_MUST int options_parse(struct option_values *ret, enum option_command command
                           char **argv, struct err *err);
 void options_release(struct option_values *v); /* wipes */
 
+/* Is the text a value of this option, as far as its kind tells? ERR_USAGE. */
+KH_MUST int option_check(enum option_id id, const char *text, struct err *err);
+
 bool options_given(const struct option_values *v, enum option_id id);
 const char *options_text(const struct option_values *v,
                          enum option_id id); /* given, default, NULL */
@@ -100,5 +104,7 @@ KH_MUST bool option_read_size(const char *text, uint64_t *ret_bytes);
 /* Overwrite what stands between the scheme and the last '@' of a URI: "redis://u:pw@h" becomes
  * three stars and "@h" behind the scheme. */
 void option_wipe_uri(char *uri);
+/* Take the password out, but leave the user: "redis://u:pw@h" becomes "redis://u@h". */
+void option_strip_password(char *uri);
 
 #endif

@@ -125,7 +125,7 @@ static int attach(struct run *r, struct err *err)
 
 int run_choose_spool(struct run *r, struct err *err)
 {
-    const char *dir = r->cfg->spool_dir;
+    const char *dir = r->state ? state_spool_dir(r->state) : r->cfg->spool_dir;
     if (!dir) dir = getenv("TMPDIR");
     if (!dir || !*dir) dir = "/tmp";
     snprintf(r->spool_dir, sizeof(r->spool_dir), "%s", dir);
@@ -280,12 +280,13 @@ static int run_way(struct run *r, struct err *err)
     return move(r, err);
 }
 
-int task_run(const struct task_config *cfg, struct counters *counters, struct task_facts *facts,
-             const atomic_bool *stop, struct err *err)
+int task_run(const struct task_config *cfg, struct state *state, struct counters *counters,
+             struct task_facts *facts, const atomic_bool *stop, struct err *err)
 {
     struct run *r = calloc(1, sizeof(*r));
     if (!r) return err_set(err, ERR_NOMEM, "out of memory");
     r->cfg = cfg;
+    r->state = state;
     r->counters = counters;
     r->facts = facts;
     r->stop = stop;

@@ -6,15 +6,18 @@
 #ifndef KEYHAUL_CONTROL_RUN_H
 #define KEYHAUL_CONTROL_RUN_H
 
+#include "control/state.h"
 #include "engine/counters.h"
 #include "engine/task.h"
 
 #include <stdatomic.h>
 
-/* Run to the end. 0: done (or stopped by *stop with nothing lost). -1: err says why and decides the
- * exit status (err_exit_status). Unresolved errors under on_error continue: ERR_UNRESOLVED.
+/* Run to the end. `state`: the folder of a migration, open, its caller's to close after (removed
+ * when the task came to its end); NULL for restore and backup. 0: done (or stopped by *stop with
+ * nothing lost). -1: err says why and decides the exit status (err_exit_status). Unresolved errors
+ * under on_error continue: ERR_UNRESOLVED.
  * `*stop` may be set at any time by another thread or a signal handler. */
-KH_MUST int task_run(const struct task_config *cfg, struct counters *counters,
+KH_MUST int task_run(const struct task_config *cfg, struct state *state, struct counters *counters,
                      struct task_facts *facts, const atomic_bool *stop, struct err *err);
 
 #endif

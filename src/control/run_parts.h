@@ -10,15 +10,18 @@
 #include "engine/replay.h"
 #include "redis/psync.h"
 
+#include <limits.h>
+
 struct run {
     const struct task_config *cfg;
+    struct state *state; /* of a migration, else NULL; borrowed */
     struct counters *counters;
     struct task_facts *facts;
     const atomic_bool *stop;
     struct client *source, *target, *probe;
     struct server_facts source_facts, target_facts;
     struct psync_result psync;
-    char spool_dir[1024];
+    char spool_dir[PATH_MAX];
     uint64_t spool_max;
     struct pipeline pl;
     struct load load;

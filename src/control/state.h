@@ -1,23 +1,28 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The folder of a task: who it is, how far it is, and the lock that lets it run once only.
 //
-//   <state dir>/<task>/lock             held (flock) while a process runs it; its text is that
-//                                       process's number
-//                      task.json        what it is: both sides (no passwords), selection, policies;
-//                                       written once
+//   <state dir>/<task>/lock             held while a process runs the task (see state_lock.c); its
+//                                       text, for people, is the number of that process
+//                      task.json        what it is: both sides (no passwords), selection, policies,
+//                                       and the options it was begun with
 //                      state.json       how far it is; replaced and synced at each step
 //                      metrics.json     counters, replaced every second (see metrics.h)
 //                      existing.keys    keys that stood on the target before (engine/reconcile.h)
-//                      spool/           what was received and is not applied yet
+//                      spool/           what was received and is not applied yet; with --spool-dir
+//                                       it is <spool dir>/<task>-<id> instead
 //
 // All of mode 0700 and 0600. Default state dir: $XDG_STATE_HOME/keyhaul, else
-// ~/.local/state/keyhaul. One owner thread.
+// ~/.local/state/keyhaul. One owner thread, which is the task's from task_run() to its end.
+//
+// A folder counts for nothing as long as its phase is STATE_NEW: nothing was written to the target.
+// It goes when the run ends, and whatever a killed run left of it is begun anew.
 #ifndef KEYHAUL_CONTROL_STATE_H
 #define KEYHAUL_CONTROL_STATE_H
 
+#include "control/options.h"
 #include "engine/task.h"
 
-#define STATE_NAME_MAX 100 /* of a task: letters, digits, - _ . */
+#define STATE_NAME_MAX 78 /* of a task: letters, digits, - _ . */
 
 enum state_phase {
     STATE_NEW,     /* nothing has been written to the target */
@@ -26,10 +31,12 @@ enum state_phase {
     STATE_DONE,    /* finished: the next run begins anew */
 };
 
+const char *state_phase_name(enum state_phase phase); /* "loading", as in state.json */
+
 struct state_progress {
     enum state_phase phase;
     uint64_t snapshots;    /* taken so far */
-    char replid[41];       /* history of the stream received last */
+    char replid[41];       /* history of the stream received last; "" none */
     uint64_t spool_pos;    /* this position in the spool ... */
     uint64_t spool_offset; /* ... is this replication offset of it */
     bool spool_valid;      /* the two hold for the files in spool/ */
@@ -45,21 +52,28 @@ struct state;
 KH_MUST int state_task_name(char ret[STATE_NAME_MAX + 1], const struct task_config *cfg,
                             struct err *err);
 
-/* Open or make the folder of this task, take the lock.
- * ERR_BUSY: a process runs it (its number is named). ERR_USAGE: the folder is of a task with other
+/* Open or make the folder of this task, take the lock. `options` (may be NULL: finish will not do)
+ * are kept in task.json but for passwords.
+ * ERR_REFUSED: a process runs it (its number is named), or the folder is of a task with other
  * sides, selection or policy: the words tell each difference, and what to do (--task, --restart).
- * With cfg->restart a folder of another shape is emptied. *ret_known: it ran before. */
-KH_MUST int state_open(struct state **ret, const struct task_config *cfg, bool *ret_known,
-                       struct err *err);
-/* Gives the lock back. `remove`: the task is over, the folder goes. NULL-safe. */
+ * ERR_FORMAT: damaged, with what to do. With cfg->restart such a folder, or one of another shape,
+ * is emptied; one of the same shape is taken as it is (known, see below): what --restart means for
+ * it is the caller's. */
+KH_MUST int state_open(struct state **ret, const struct task_config *cfg,
+                       const struct option_values *options, struct err *err);
+/* Gives the lock back. `remove`: the task is over, the folder goes (and the spool's); so it does
+ * while the phase is STATE_NEW. NULL-safe. */
 void state_close(struct state *s, bool remove);
 
+bool state_known(const struct state *s); /* it ran before, and came so far that it counts */
 const char *state_name(const struct state *s);
 const char *state_dir(const struct state *s);       /* the task's folder */
-const char *state_spool_dir(const struct state *s); /* --spool-dir where given, else spool/ there */
+const char *state_spool_dir(const struct state *s); /* exists */
 const char *state_existing_path(const struct state *s);
+const char *state_metrics_path(const struct state *s);
 
-/* To be changed in place, then saved: on disk (fsync of file and folder) when it returns 0. */
+/* To be changed in place, then saved: on disk (fsync of file and folder) when it returns 0. Costs
+ * nothing when nothing has changed since. */
 struct state_progress *state_progress(struct state *s);
 KH_MUST int state_save(struct state *s, struct err *err);
 
@@ -68,15 +82,21 @@ KH_MUST int state_save(struct state *s, struct err *err);
 struct state_seen {
     char name[STATE_NAME_MAX + 1];
     bool damaged; /* its files cannot be read: `why` */
-    char why[200];
-    long pid; /* of the process that runs it, 0 none */
+    char why[300];
+    bool running;
+    long pid; /* of the process that runs it; 0: none, or one of another machine or container */
     char source[160], target[160];
     struct state_progress progress;
-    /* out of metrics.json, -1 where not told */
+    /* out of metrics.json, -1 and "" where not told */
     char phase[24];
+    char outcome[24]; /* of the last run, if it has ended */
+    char error[300];  /* that it ended with */
     int64_t lag_bytes, lag_ms, keys_written, commands_written, errors;
     int64_t updated_ms; /* unix ms of metrics.json */
 };
+
+/* The state dir: the one given, or (NULL) the default one. ERR_USAGE: there is no home. */
+KH_MUST int state_root(char *ret, size_t size, const char *state_dir, struct err *err);
 
 /* Every task of the state dir (NULL: the default one), in order of names. -1 of fn ends it. */
 KH_MUST int state_each(const char *state_dir,
@@ -85,5 +105,14 @@ KH_MUST int state_each(const char *state_dir,
 /* One by name. ERR_USAGE: there is none (the words name those that are). */
 KH_MUST int state_see(struct state_seen *ret, const char *state_dir, const char *name,
                       struct err *err);
+/* Only whether it runs. The process named is the one that holds the lock, as the kernel says; a
+ * task that is not there does not run. */
+KH_MUST int state_running(const char *state_dir, const char *name, bool *ret_running, long *ret_pid,
+                          struct err *err);
+
+/* Options of `name` as task.json keeps them, to those of *v that are not given. ERR_USAGE: a side
+ * needs a password, which is never kept, and none is given. */
+KH_MUST int state_options(struct option_values *v, const char *state_dir, const char *name,
+                          struct err *err);
 
 #endif

@@ -36,7 +36,7 @@ struct task_config {
     const char *backup;     /* backup: RDB file to write; NULL: the target is a server */
     bool force;             /* backup: replace that file */
     const char *file; /* restore: RDB or AOF, "-" standard input; NULL: the source is a server */
-    const char *spool_dir;    /* made if missing; NULL: $TMPDIR or /tmp */
+    const char *spool_dir; /* made if missing; NULL: in the task's folder, else $TMPDIR or /tmp */
     uint64_t spool_max_bytes; /* 0: a tenth of the free space of spool_dir */
     int connect_timeout_ms;   /* default 10 s */
     int io_timeout_ms;        /* nothing heard from a side for so long: link lost; default 60 s */

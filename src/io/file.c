@@ -55,7 +55,7 @@ bool file_no_room(int errnum)
     return errnum == ENOSPC || errnum == EDQUOT || errnum == EFBIG;
 }
 
-static int sync_parent(const char *path, struct err *err)
+int file_sync_parent(const char *path, struct err *err)
 {
     const char *slash = strrchr(path, '/');
     size_t n = slash ? (size_t)(slash - path) : 0;
@@ -110,7 +110,7 @@ int file_new_commit(struct file_new *f, bool sync, struct err *err)
         unlink(f->temp);
         return -1;
     }
-    return sync ? sync_parent(f->path, err) : 0;
+    return sync ? file_sync_parent(f->path, err) : 0;
 }
 
 static int replace(const char *path, struct span bytes, mode_t mode, bool sync, struct err *err)

@@ -45,6 +45,9 @@ KH_MUST int file_read_secret(const char *path, struct buf *buf, struct err *err)
  * yet, to that of its nearest parent that does. */
 KH_MUST int file_free_space(const char *dir, uint64_t *ret_bytes, struct err *err);
 
+/* The entry of `path` in its folder (made, renamed, gone) is on the disk. */
+KH_MUST int file_sync_parent(const char *path, struct err *err);
+
 /* Make `dir` with mode 0700 unless it is there. Its parent must exist. */
 KH_MUST int file_make_dir(const char *dir, struct err *err);
 /* The same with all parents that are missing. */

@@ -22,8 +22,15 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # whatever a test starts, in whatever way, leaves the user's own tasks alone
+    config.state_home = tempfile.mkdtemp(prefix="kh-state-")
+    os.environ["XDG_STATE_HOME"] = config.state_home
     config.addinivalue_line("markers", "heavy: large sizes, run with --heavy")
     config.addinivalue_line("markers", "native: can run with KEYHAUL_MOVER=native")
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(config.state_home, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(config, items):

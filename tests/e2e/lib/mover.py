@@ -59,6 +59,8 @@ class Keyhaul:
         self.out = open(os.path.join(self.dir, "stdout"), "wb")
         self.err = open(os.path.join(self.dir, "stderr"), "wb")
         full = {k: v for k, v in os.environ.items() if not k.startswith("KEYHAUL_")}
+        # no run meets the state of another but by a --state-dir or --task that a test hands over
+        full["XDG_STATE_HOME"] = self.dir
         full.update(env or {})
         self.rusage = None
         self.rss_mb = 0.0
