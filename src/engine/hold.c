@@ -143,6 +143,8 @@ int hold_deadline(struct hold *h, int64_t db, struct span key, int64_t at_ms, in
     (void)err;
     *ret_ms = at_ms;
     if (margin_ms > HOLD_MARGIN_MS) margin_ms = HOLD_MARGIN_MS;
+    /* Valkey 8.1.1 in import mode takes negative ones, and dies of them later. */
+    if (!h->on && at_ms < 1) *ret_ms = 1;
     if (!h->on || at_ms > now_ms + margin_ms || key.n > HOLD_KEY_MAX) return 0;
     if (h->n == 0) begin_holding(h, now_ms);
     /* What is over is over, however long; and our own clock may have been set back. */

@@ -139,6 +139,9 @@ static void near_ones_are_held(void **state)
     assert_int_equal(f->h.n, 5);
     f->h.on = false;
     assert_int_equal(written(f, 0, "k", NOW), NOW);
+    assert_int_equal(written(f, 0, "k", 1), 1);
+    assert_int_equal(written(f, 0, "k", 0), 1); /* servers in import mode die of less */
+    assert_int_equal(written(f, 0, "k", INT64_MIN), 1);
     assert_int_equal(f->h.n, 5);
     finish(f);
 }

@@ -132,3 +132,15 @@ void live_do(struct client *c, const char *words)
     if (reply_is_error(r)) fail_msg("%s: %s", words, (const char *)r->str.p);
     reply_free(r);
 }
+
+const char *live_folder(char *out, size_t size)
+{
+    const char *own = getenv("KEYHAUL_SERVERS"), *cache = getenv("XDG_CACHE_HOME"),
+               *home = getenv("HOME");
+    if (own && *own) return own;
+    if (cache && *cache)
+        snprintf(out, size, "%s/keyhaul/servers", cache);
+    else
+        snprintf(out, size, "%s/.cache/keyhaul/servers", home ? home : "");
+    return out;
+}

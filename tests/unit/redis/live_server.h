@@ -25,6 +25,8 @@ void live_stop(struct live_server *s);
 struct client_config live_config(const struct live_server *s, const char *side);
 /* A client, or the test fails. */
 struct client *live_client(const struct live_server *s, const char *side);
+/* Where tests/servers puts what it fetches; maybe `out`. */
+const char *live_folder(char *out, size_t size);
 int live_free_port(void); /* of 127.0.0.1 */
 /* One command that must not be answered by an error: words split at spaces. */
 void live_do(struct client *c, const char *words);

@@ -126,24 +126,12 @@ static void of_this_machine(void **state)
         buf_release(&s.value[t]);
 }
 
-static const char *folder(char *out, size_t size)
-{
-    const char *own = getenv("KEYHAUL_SERVERS"), *cache = getenv("XDG_CACHE_HOME"),
-               *home = getenv("HOME");
-    if (own && *own) return own;
-    if (cache && *cache)
-        snprintf(out, size, "%s/keyhaul/servers", cache);
-    else
-        snprintf(out, size, "%s/.cache/keyhaul/servers", home ? home : "");
-    return out;
-}
-
 static void of_fetched_servers(void **state)
 {
     (void)state;
     struct samples s;
     char top[300], program[900];
-    const char *path = folder(top, sizeof(top));
+    const char *path = live_folder(top, sizeof(top));
     struct dirent **e;
     int n = scandir(path, &e, NULL, alphasort), tried = 0;
     if (n < 0) skip();
