@@ -122,9 +122,21 @@ static int print_report(struct inspection *s, struct err *err)
     return rc;
 }
 
+/* A report tells by itself. */
+static void tell_commands(const struct inspection *s)
+{
+    char count[32];
+    uint64_t n = s->source.tally.all.sum.commands;
+    if (n == 0 || s->cfg.output != CONFIG_OUTPUT_JSONL) return;
+    log_warn("%s commands stand behind the snapshot, and were not run: the lines are the keys of "
+             "the snapshot alone",
+             num_human_count(count, sizeof(count), n));
+}
+
 static int print_end(struct inspection *s, struct err *err)
 {
     if (flush_lines(s, err) < 0) return -1;
+    tell_commands(s);
     if (s->cfg.output != CONFIG_OUTPUT_JSONL && print_report(s, err) < 0) return -1;
     if (fflush(stdout) == 0) return 0;
     return err_set(err, ERR_IO, "cannot write to standard output: %s", strerror(errno));
@@ -135,9 +147,10 @@ static void print_part(struct inspection *s, const struct err *why)
 {
     struct err err;
     if (flush_lines(s, &err) < 0) clearerr(stdout); /* lines of the keys before */
-    if (s->cfg.output != CONFIG_OUTPUT_HUMAN || !s->in.all.keys || why->code == ERR_INCOMPLETE)
-        return;
-    printf("ONLY UP TO WHERE IT FAILED (%s):\n\n", num_human_bytes((char[32]){0}, 32, s->in.bytes));
+    bool nothing = !s->in.all.keys && !s->source.tally.all.sum.commands;
+    if (s->cfg.output != CONFIG_OUTPUT_HUMAN || nothing || why->code == ERR_INCOMPLETE) return;
+    printf("ONLY UP TO WHERE IT FAILED (%s):\n\n",
+           num_human_bytes((char[32]){0}, 32, s->in.bytes + s->source.tally.bytes));
     if (print_end(s, &err) < 0) clearerr(stdout);
 }
 

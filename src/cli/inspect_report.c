@@ -183,7 +183,7 @@ static void put_rest(const struct inspect *in, struct text *t)
         text_printf(t, "%-12s%s keys have metadata of modules\n", "metadata",
                     num_human_count(count, sizeof(count), in->with_meta));
     if (in->unselected)
-        text_printf(t, "%-12s%s keys in databases that were not asked for\n", "left out",
+        text_printf(t, "%-12s%s keys that were not asked for\n", "left out",
                     num_human_count(count, sizeof(count), in->unselected));
 }
 
@@ -244,7 +244,9 @@ static void put_supposed(const struct inspect_report *r, struct text *t)
         text_add(t, "  module-2: if it has the same modules\n");
         any = true;
     }
-    text_add(t, any ? "  all else as it is\n" : "  everything as it is\n");
+    if (r->source->has_snapshot)
+        text_add(t, any ? "  all else as it is\n" : "  everything as it is\n");
+    if (r->source->tally.all.sum.commands) text_add(t, "  what the commands make is not told\n");
 }
 
 static const char *aux_value(const struct inspect *in, const char *name)
@@ -254,22 +256,12 @@ static const char *aux_value(const struct inspect *in, const char *name)
     return NULL;
 }
 
-static void put_source(const struct inspect_report *r, struct text *t)
+static void put_snapshot(const struct inspect *in, struct text *t)
 {
-    const struct inspect *in = r->in;
     char words[400], size[SHOWN], used[SHOWN], count[SHOWN];
     const char *by = aux_value(in, in->valkey ? "valkey-ver" : "redis-ver");
-    const struct inspect_source *s = r->source;
-    snprintf(words, sizeof(words), "%s%s%s", s->name, s->live ? ", " : "", s->shown);
-    text_printf(t, "%-12s", "source");
-    text_wrap(t, text_make_plain(words), 12, COLUMNS);
-    if (s->live)
-        text_printf(t, "%-12s%s, %s of memory used\n", "server",
-                    s->facts.role == FACTS_REPLICA ? "a replica" : "a primary",
-                    num_human_bytes(used, sizeof(used), s->facts.used_memory));
-    snprintf(words, sizeof(words), "RDB version %u%s%s%s%s", in->version,
-             in->valkey ? " (Valkey)" : "", by ? ", written by version " : "", by ? by : "",
-             s->commands_follow ? "; the commands behind it are not counted" : "");
+    snprintf(words, sizeof(words), "RDB version %u%s%s%s", in->version,
+             in->valkey ? " (Valkey)" : "", by ? ", written by version " : "", by ? by : "");
     text_printf(t, "%-12s", "snapshot");
     text_wrap(t, words, 12, COLUMNS);
     snprintf(words, sizeof(words), "%s, %s with an expiry, in a snapshot of %s",
@@ -278,17 +270,39 @@ static void put_source(const struct inspect_report *r, struct text *t)
              num_human_bytes(size, sizeof(size), in->bytes));
     text_printf(t, "%-12s", "keys");
     text_wrap(t, words, 12, COLUMNS);
-    text_add(t, "\n");
+}
+
+static void put_source(const struct inspect_report *r, struct text *t)
+{
+    char words[400], used[SHOWN], files[SHOWN + 16] = "";
+    const struct inspect_source *s = r->source;
+    if (s->files > 1) snprintf(files, sizeof(files), ", %zu files", s->files);
+    snprintf(words, sizeof(words), "%s%s%s%s", s->name, s->live ? ", " : "", s->shown, files);
+    text_printf(t, "%-12s", "source");
+    text_wrap(t, text_make_plain(words), 12, COLUMNS);
+    if (s->live)
+        text_printf(t, "%-12s%s, %s of memory used\n", "server",
+                    s->facts.role == FACTS_REPLICA ? "a replica" : "a primary",
+                    num_human_bytes(used, sizeof(used), s->facts.used_memory));
+    if (s->has_snapshot)
+        put_snapshot(r->in, t);
+    else
+        text_printf(t, "%-12s%s\n", "snapshot", "none: an AOF of commands alone");
+    inspect_report_commands_head(s, t);
 }
 
 void inspect_report_table(const struct inspect_report *r, struct text *t)
 {
     put_source(r, t);
-    put_databases(r->in, t);
-    put_types(r->in, t);
-    put_expiries(r->in, t);
-    put_biggest(r->in, t);
-    put_rest(r->in, t);
+    if (r->source->has_snapshot) {
+        text_add(t, "\n");
+        put_databases(r->in, t);
+        put_types(r->in, t);
+        put_expiries(r->in, t);
+        put_biggest(r->in, t);
+        put_rest(r->in, t);
+    }
+    inspect_report_commands_table(r->source, t);
     put_supposed(r, t);
 }
 
@@ -428,6 +442,7 @@ static void json_source(const struct inspect_report *r, struct text *t)
     text_json_name(t, "source");
     text_json_open(t, '{');
     text_json_text(t, s->live ? "uri" : "file", s->shown);
+    if (!s->live) text_json_u64(t, "files", s->files);
     if (s->live) {
         text_json_text(t, "server", s->name);
         text_json_text(t, "role", s->facts.role == FACTS_REPLICA ? "replica" : "primary");
@@ -435,11 +450,13 @@ static void json_source(const struct inspect_report *r, struct text *t)
         text_json_u64(t, "maxmemory", s->facts.maxmemory);
     }
     text_add(t, "}");
-    text_json_u64(t, "rdb_version", in->version);
-    text_json_text(t, "rdb_family", in->valkey ? "valkey" : "redis");
+    if (s->has_snapshot)
+        text_json_u64(t, "rdb_version", in->version);
+    else
+        text_json_text(t, "rdb_version", NULL);
+    text_json_text(t, "rdb_family", !s->has_snapshot ? NULL : in->valkey ? "valkey" : "redis");
     text_json_u64(t, "rdb_bytes", in->bytes);
-    text_json_name(t, "commands_follow");
-    text_add(t, s->commands_follow ? "true" : "false");
+    inspect_report_commands_json(s, t);
     text_json_name(t, "aux");
     text_json_open(t, '{');
     for (size_t i = 0; i < in->n_aux; i++)

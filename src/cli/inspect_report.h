@@ -21,6 +21,13 @@ KH_MUST int inspect_report_key(const struct inspect_key *key,
                                int (*put)(void *ctx, const void *p, size_t n, struct err *err),
                                void *ctx, struct err *err); /* inspect_line.c */
 
+/* --- of an AOF's commands (inspect_commands.c); nothing where there are none --- */
+
+void inspect_report_commands_head(const struct inspect_source *s, struct text *t);
+void inspect_report_commands_table(const struct inspect_source *s, struct text *t);
+/* The fields "commands_follow" and "commands". */
+void inspect_report_commands_json(const struct inspect_source *s, struct text *t);
+
 /* UTF-8 without control characters: such a name is printed as it is. */
 bool inspect_report_is_plain(const uint8_t *p, size_t n);
 

@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Inspecting a file or a live server.
+// Inspecting files or a live server.
 #include "control/inspect.h"
+#include "control/input.h"
 #include "control/run_parts.h"
 
 #include "io/feed.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 struct job {
     const struct inspect_task *task;
@@ -18,13 +15,14 @@ struct job {
     struct inspect *in;
     struct inspect_source *source;
     struct feed feed;
-    uint64_t total; /* 0: not known */
+    uint64_t total;  /* 0: not known */
+    uint64_t before; /* read of files before the one at hand */
 };
 
 static void tell_read(void *ctx, uint64_t bytes)
 {
     const struct job *j = ctx;
-    if (j->task->on_read) j->task->on_read(j->task->ctx, bytes, j->total);
+    if (j->task->on_read) j->task->on_read(j->task->ctx, j->before + bytes, j->total);
 }
 
 static int open_feed(struct job *j, int fd, struct conn *conn, struct err *err)
@@ -40,61 +38,79 @@ static int open_feed(struct job *j, int fd, struct conn *conn, struct err *err)
 
 /* --- files --- */
 
-static int cannot(const char *what, const char *path, struct err *err)
+static int lines_need_keys(struct err *err)
 {
-    return err_set(err, errno == ENOENT ? ERR_USAGE : ERR_IO, "cannot %s %.300s: %s", what, path,
-                   strerror(errno));
+    return err_set(err, ERR_REFUSED,
+                   "it holds commands only, and no snapshot whose keys could be printed; `keyhaul "
+                   "restore` it into an empty server, and inspect that");
 }
 
-static int open_input(struct job *j, const char *path, struct err *err)
+static int count_commands(struct job *j, struct reader *r, bool last, struct err *err)
 {
-    struct stat st;
-    int fd = strcmp(path, "-") == 0 ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &st) < 0) return cannot("open", path, err);
-    if (S_ISDIR(st.st_mode)) {
-        close(fd);
-        return err_set(err, ERR_USAGE,
-                       "%.300s is a directory: name the RDB in it, or the AOF that begins with one "
-                       "(...base.rdb)",
-                       path);
-    }
-    if (S_ISREG(st.st_mode)) j->total = (uint64_t)st.st_size;
-    return fd;
-}
-
-/* The words for what is no snapshot at all. */
-static int check_start(struct reader *r, struct err *err)
-{
-    struct err why;
-    if (reader_need(r, 1, &why) < 0)
-        return why.code == ERR_END ? err_set(err, ERR_FORMAT, "it is empty")
-                                   : err_set(err, why.code, "%s", why.msg);
-    if (*r->p != '*' && *r->p != '#') return 0;
+    struct inspect_source *s = j->source;
+    struct tally_config cfg = {.select = j->cfg.select, .keys = j->cfg.keys, .stop = j->task->stop};
+    if (tally_run(&s->tally, &cfg, r, &s->cut, err) < 0) return -1;
+    if (!s->cut.cut || last) return 0;
     return err_set(err, ERR_FORMAT,
-                   "it holds commands only (an AOF without a snapshot at its start): there is "
-                   "nothing that could be counted without running them");
+                   "the command or transaction at byte %llu is not whole, and this is not the last "
+                   "file: it is damaged",
+                   (unsigned long long)s->cut.at);
 }
 
-static int read_file(struct job *j, struct err *err)
+/* The reader stands at the start of the i-th file. */
+static int read_part(struct job *j, const struct input *in, size_t i, struct err *err)
 {
-    struct reader *r = &j->feed.r;
     struct err why;
-    if (check_start(r, err) < 0 || inspect_run(j->in, &j->cfg, r, err) < 0) return -1;
-    j->source->commands_follow = reader_need(r, 1, &why) == 0;
-    return 0;
+    enum input_kind kind;
+    struct reader *r = &j->feed.r;
+    struct inspect_source *s = j->source;
+    if (input_begins(in, i, r, &kind, err) < 0) return -1;
+    if (kind == INPUT_EMPTY) return 0;
+    if (kind == INPUT_RDB) {
+        if (s->has_snapshot || s->tally.bytes)
+            return err_set(err, ERR_FORMAT,
+                           "a snapshot behind other data: that is no AOF of a server");
+        s->has_snapshot = true;
+        if (inspect_run(j->in, &j->cfg, r, err) < 0) return -1;
+        if (reader_need(r, 1, &why) < 0) /* what follows an RDB is none of its own errors */
+            return why.code == ERR_END ? 0 : err_set(err, why.code, "%s", why.msg);
+    } else if (!s->has_snapshot && j->cfg.digest) {
+        return lines_need_keys(err);
+    }
+    return count_commands(j, r, i + 1 == in->n, err);
 }
 
-static int inspect_file(struct job *j, struct err *err)
+static int inspect_part(struct job *j, const struct input *in, size_t i, struct err *err)
 {
-    const char *path = j->task->cfg->task.file;
-    bool standard = strcmp(path, "-") == 0;
-    int fd = open_input(j, path, err);
-    if (fd < 0) return -1;
-    snprintf(j->source->shown, sizeof(j->source->shown), "%s", standard ? "standard input" : path);
-    int rc = open_feed(j, fd, NULL, err);
-    if (rc == 0) rc = read_file(j, err);
-    if (!standard) close(fd);
-    return rc < 0 && err->code != ERR_STOPPED ? err_wrap(err, "%.150s", j->source->shown) : rc;
+    struct input_file f;
+    if (input_open(in, i, &f, err) < 0) return -1;
+    int rc = open_feed(j, f.fd, NULL, err);
+    if (rc == 0) rc = read_part(j, in, i, err);
+    j->before += j->feed.bytes;
+    feed_release(&j->feed);
+    j->feed = (struct feed){0};
+    input_close(&f);
+    return rc < 0 && err->code != ERR_STOPPED ? err_wrap(err, "%.150s", input_shown(in, i)) : rc;
+}
+
+static int inspect_files(struct job *j, struct err *err)
+{
+    struct input in;
+    struct inspect_source *s = j->source;
+    int rc = input_find(&in, "inspect", j->task->cfg->task.file, err);
+    j->total = in.bytes;
+    s->files = in.n;
+    if (rc == 0) rc = tally_init(&s->tally, err);
+    if (rc == 0)
+        snprintf(s->shown, sizeof(s->shown), "%s",
+                 in.n == 1 && !in.listed ? input_shown(&in, 0) : in.name);
+    for (size_t i = 0; i < in.n && rc == 0; i++)
+        rc = inspect_part(j, &in, i, err);
+    if (rc == 0 && !s->has_snapshot && !s->tally.bytes)
+        rc = err_set(err, ERR_FORMAT, "%s: nothing came: there is nothing to read", s->shown);
+    tally_sort(&s->tally);
+    input_release(&in);
+    return rc;
 }
 
 /* --- a live server --- */
@@ -122,7 +138,7 @@ static int inspect_server(struct job *j, struct err *err)
         r->facts = &facts;
         r->stop = j->task->stop;
         rc = run_meet_source(r, err);
-        j->source->live = true;
+        j->source->live = j->source->has_snapshot = true;
         snprintf(j->source->shown, sizeof(j->source->shown), "%s", facts.source_shown);
         snprintf(j->source->name, sizeof(j->source->name), "%s", facts.source_name);
         if (rc == 0) rc = read_server(j, r, err);
@@ -144,7 +160,7 @@ int inspect_task_run(const struct inspect_task *t, struct inspect *in, struct in
     j.cfg.keys = &t->cfg->task.keys;
     j.cfg.stop = t->stop;
     if (inspect_init(in, err) < 0) return -1;
-    int rc = t->cfg->task.file ? inspect_file(&j, err) : inspect_server(&j, err);
+    int rc = t->cfg->task.file ? inspect_files(&j, err) : inspect_server(&j, err);
     feed_release(&j.feed);
     if (rc < 0 && err->code == ERR_STOPPED)
         err_set(err, ERR_INCOMPLETE, "stopped by a signal before the end was reached");
@@ -154,4 +170,5 @@ int inspect_task_run(const struct inspect_task *t, struct inspect *in, struct in
 void inspect_source_release(struct inspect_source *s)
 {
     facts_release(&s->facts);
+    tally_release(&s->tally);
 }

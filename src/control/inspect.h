@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Inspecting a file or a live server: opening it, reading it to its end.
+// Inspecting files or a live server: opening, reading to the end.
 #ifndef KEYHAUL_CONTROL_INSPECT_H
 #define KEYHAUL_CONTROL_INSPECT_H
 
 #include "control/config.h"
 #include "engine/inspect.h"
+#include "engine/tally.h"
 
 struct inspect_task {
     const struct config *cfg;
@@ -20,7 +21,10 @@ struct inspect_source {
     bool live; /* a server: `facts`, `name` */
     char shown[160], name[96];
     struct server_facts facts;
-    bool commands_follow; /* an AOF: what stands behind its snapshot is not looked at */
+    size_t files;
+    bool has_snapshot;  /* an AOF may begin without */
+    struct tally tally; /* of an AOF: the commands behind its snapshot, sorted */
+    struct tally_cut cut;
 };
 
 /* Fills *in and *ret as far as it came, also when it fails; release both. ERR_INCOMPLETE: stopped.

@@ -26,6 +26,8 @@ static struct kit *new_kit(void)
     assert_non_null(k);
     assert_int_equal(inspect_init(&k->in, &err), 0);
     text_init(&k->text, 8u << 20);
+    assert_int_equal(tally_init(&k->source.tally, &err), 0);
+    k->source.has_snapshot = true;
     k->report = (struct inspect_report){.in = &k->in, .source = &k->source};
     return k;
 }
@@ -33,6 +35,7 @@ static struct kit *new_kit(void)
 static void free_kit(struct kit *k)
 {
     inspect_release(&k->in);
+    inspect_source_release(&k->source);
     text_release(&k->text);
     free(k);
 }
@@ -51,6 +54,27 @@ static void name(struct inspect_key_name *to, const void *p, size_t n)
 {
     to->n = n;
     memcpy(to->p, p, n < sizeof(to->p) ? n : sizeof(to->p));
+}
+
+static void fill_commands(struct kit *k)
+{
+    struct inspect_source *s = &k->source;
+    struct tally *y = &s->tally;
+    struct tally_cell many = {.sum = {MANY, MANY}};
+    s->files = 4096;
+    s->cut = (struct tally_cut){true, MANY};
+    y->all = y->left_out = y->nowhere = many;
+    y->bytes = y->transactions = MANY;
+    y->first_ms = y->last_ms = INT64_MAX / 2; /* beyond any calendar */
+    y->db = calloc(1, sizeof(*y->db));
+    y->command = calloc(40, sizeof(*y->command));
+    assert_true(y->db && y->command);
+    y->n_db = 1;
+    y->db[0] = (struct tally_db){UINT64_MAX, many};
+    for (y->n_command = 0; y->n_command < 40; y->n_command++) {
+        y->command[y->n_command].n.sum = (struct tally_sum){MANY / 40, MANY / 40};
+        memset(y->command[y->n_command].name, 'C', TALLY_NAME_BYTES - 1);
+    }
 }
 
 /* All that can be there, with the largest numbers and the oddest names. */
@@ -90,6 +114,7 @@ static void fill(struct kit *k)
     snprintf(k->source.shown, sizeof(k->source.shown), "redis://host\x1b[2J");
     k->supposed = (struct server_facts){.flavour = FACTS_REDIS, .version = 0x040000};
     k->report.supposed = &k->supposed;
+    fill_commands(k);
 }
 
 static void nothing_is_too_wide_or_dangerous(void **state)
@@ -105,6 +130,8 @@ static void nothing_is_too_wide_or_dangerous(void **state)
     }
     assert_non_null(strstr(s, "CANNOT BE TAKEN"));
     assert_non_null(strstr(s, "MAY LOSE"));
+    assert_non_null(strstr(s, "COUNTED, NOT RUN"));
+    assert_non_null(strstr(s, "CUT OFF"));
     free_kit(k);
 }
 
@@ -140,6 +167,44 @@ static void an_empty_snapshot_has_a_report(void **state)
     struct kit *k = new_kit();
     assert_non_null(strstr(printed(k, inspect_report_table), "total"));
     assert_non_null(strstr(printed(k, inspect_report_json), "\"databases\":[]"));
+    free_kit(k);
+}
+
+/* Commands, and no snapshot: no word about keys. */
+static void commands_alone_have_a_report(void **state)
+{
+    (void)state;
+    struct kit *k = new_kit();
+    struct tally *y = &k->source.tally;
+    k->source.has_snapshot = false;
+    assert_non_null(strstr(printed(k, inspect_report_json), "\"commands_follow\":false"));
+    fill_commands(k);
+    k->source.cut.cut = false;
+    y->first_ms = y->last_ms = 0;
+    const char *s = printed(k, inspect_report_table);
+    assert_non_null(strstr(s, "none: an AOF of commands alone"));
+    assert_non_null(strstr(s, "which keys they make"));
+    assert_non_null(strstr(s, "the AOF has no annotations"));
+    assert_null(strstr(s, "biggest"));
+    assert_null(strstr(s, "CUT OFF"));
+    s = printed(k, inspect_report_json);
+    assert_non_null(strstr(s, "\"rdb_version\":null,\"rdb_family\":null"));
+    assert_non_null(strstr(s, "\"commands_follow\":true,\"commands\":{\"commands\":"));
+    assert_non_null(strstr(s, "\"first_ms\":null,\"last_ms\":null,\"cut_at\":null"));
+    free_kit(k);
+}
+
+static void times_are_those_of_the_annotations(void **state)
+{
+    (void)state;
+    struct kit *k = new_kit();
+    fill_commands(k);
+    k->source.tally.first_ms = 1700000000000;
+    k->source.tally.last_ms = 1700000061000;
+    assert_non_null(strstr(printed(k, inspect_report_table),
+                           "written     2023-11-14 22:13:20 UTC to 2023-11-14 22:14:21 UTC"));
+    assert_non_null(strstr(printed(k, inspect_report_json),
+                           "\"first_ms\":1700000000000,\"last_ms\":1700000061000,\"cut_at\":9"));
     free_kit(k);
 }
 
@@ -242,6 +307,8 @@ int main(void)
         cmocka_unit_test(nothing_is_too_wide_or_dangerous),
         cmocka_unit_test(json_is_one_line),
         cmocka_unit_test(an_empty_snapshot_has_a_report),
+        cmocka_unit_test(commands_alone_have_a_report),
+        cmocka_unit_test(times_are_those_of_the_annotations),
         cmocka_unit_test(lines_are_canonical),
         cmocka_unit_test(long_names_come_whole),
         cmocka_unit_test(a_full_disk_is_told),
