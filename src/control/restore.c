@@ -178,8 +178,7 @@ static int build(struct run *r, struct err *err)
     struct pipeline_config cfg = {.task = r->cfg,
                                   .counters = r->counters,
                                   .stop = r->stop,
-                                  .spool_dir = r->spool_dir,
-                                  .spool_max_bytes = r->spool_max,
+                                  .spool_config = run_spool_config(r),
                                   .hold_exact = facts_has(&r->target_facts, FACTS_PEXPIRETIME)};
     if (client_take_conn(r->target, &cfg.target, err) < 0) return -1;
     r->target = NULL;

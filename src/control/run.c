@@ -13,12 +13,13 @@
 #include <string.h>
 
 #define SPOOL_SHARE 10          /* default quota: a tenth of what is free */
+#define SPOOL_KEEP  (64u << 20) /* of what is applied, for a target that loses its last writes */
 #define STORE_MIN   (32u << 20) /* a command or chunk is kept aside however small the quota */
 
 /* --- both sides --- */
 
-static int open_side(struct run *r, const struct task_side *side, const char *name,
-                     struct client **ret, struct err *err)
+int run_open_side(struct run *r, const struct task_side *side, const char *name,
+                  struct client **ret, struct err *err)
 {
     struct client_config cfg = {.uri = &side->uri,
                                 .password = side->password,
@@ -48,7 +49,7 @@ int run_meet_target(struct run *r, struct err *err)
 {
     struct task_facts *f = r->facts;
     snprintf(f->target_shown, sizeof(f->target_shown), "%s", r->cfg->target.uri.shown);
-    if (open_side(r, &r->cfg->target, "target", &r->target, err) < 0 ||
+    if (run_open_side(r, &r->cfg->target, "target", &r->target, err) < 0 ||
         facts_read(r->target, &r->target_facts, err) < 0)
         return -1;
     facts_name(f->target_name, sizeof(f->target_name), &r->target_facts);
@@ -61,17 +62,12 @@ int run_meet_source(struct run *r, struct err *err)
     struct task_facts *f = r->facts;
     run_phase(r, PHASE_CONNECT);
     snprintf(f->source_shown, sizeof(f->source_shown), "%s", r->cfg->source.uri.shown);
-    if (open_side(r, &r->cfg->source, "source", &r->source, err) < 0 ||
+    if (run_open_side(r, &r->cfg->source, "source", &r->source, err) < 0 ||
         facts_read(r->source, &r->source_facts, err) < 0)
         return -1;
     facts_name(f->source_name, sizeof(f->source_name), &r->source_facts);
     log_info("source is %s at %s", f->source_name, f->source_shown);
     return 0;
-}
-
-static int meet(struct run *r, struct err *err)
-{
-    return run_meet_source(r, err) < 0 ? -1 : run_meet_target(r, err);
 }
 
 static int check_existing(struct run *r, struct err *err)
@@ -83,7 +79,7 @@ static int check_existing(struct run *r, struct err *err)
     return report.collisions ? check_conflict_err(&report, client_name(r->target), err) : 0;
 }
 
-static int check(struct run *r, struct err *err)
+int run_check(struct run *r, bool conflicts, struct err *err)
 {
     struct check_notes notes = {0};
     run_phase(r, PHASE_CHECK);
@@ -93,34 +89,40 @@ static int check(struct run *r, struct err *err)
         check_modules(r->source, r->target, &notes, err) < 0)
         return -1;
     run_tell_notes(&notes);
-    return check_existing(r, err);
+    return conflicts ? check_existing(r, err) : 0;
 }
 
 /* --- the source's snapshot --- */
 
+struct psync_request run_psync_request(const struct run *r)
+{
+    return (struct psync_request){.facts = &r->source_facts,
+                                  .rdb_only = r->cfg->type == TASK_FULL,
+                                  .empty_rdb = r->cfg->type == TASK_INCREMENTAL,
+                                  .silence_ms = r->cfg->io_timeout_ms,
+                                  .retry_ms = r->cfg->retry_time_ms,
+                                  .stop = r->stop};
+}
+
+int run_await_snapshot(struct run *r, struct err *err)
+{
+    struct psync_request req = run_psync_request(r);
+    run_phase(r, PHASE_WAIT_DUMP);
+    if (psync_bulk_header(&r->psync, &req, err) < 0) return -1;
+    counter_set(&r->counters->snapshot_bytes_total, r->psync.eof_mark ? 0 : r->psync.rdb_bytes);
+    return 0;
+}
+
 int run_attach(struct run *r, struct err *err)
 {
     run_phase(r, PHASE_WAIT_DUMP);
-    struct psync_request req = {.facts = &r->source_facts,
-                                .rdb_only = r->cfg->type == TASK_FULL,
-                                .empty_rdb = r->cfg->type == TASK_INCREMENTAL,
-                                .silence_ms = r->cfg->io_timeout_ms,
-                                .retry_ms = r->cfg->retry_time_ms,
-                                .stop = r->stop};
+    struct psync_request req = run_psync_request(r);
     struct client *c = r->source;
     r->source = NULL; /* psync_start takes it */
     if (psync_start(&r->psync, c, &req, err) < 0) return -1;
     if (r->psync.kind != PSYNC_FULL)
         return err_set(err, ERR_PROTO, "source: continued a stream that was never begun");
-    if (psync_bulk_header(&r->psync, &req, err) < 0) return -1;
-    if (!r->psync.eof_mark) counter_set(&r->counters->snapshot_bytes_total, r->psync.rdb_bytes);
-    return 0;
-}
-
-static int attach(struct run *r, struct err *err)
-{
-    if (open_side(r, &r->cfg->source, "source", &r->probe, err) < 0) return -1;
-    return run_attach(r, err);
+    return run_await_snapshot(r, err);
 }
 
 int run_choose_spool(struct run *r, struct err *err)
@@ -139,31 +141,41 @@ int run_choose_spool(struct run *r, struct err *err)
     return 0;
 }
 
-static int build(struct run *r, struct err *err)
+struct spool_config run_spool_config(const struct run *r)
+{
+    return (struct spool_config){.ram_bytes = PIPELINE_RING_BYTES,
+                                 .dir = r->spool_dir,
+                                 .max_disk_bytes = r->spool_max,
+                                 .keep_bytes = SPOOL_KEEP};
+}
+
+int run_build(struct run *r, struct spool *spool, struct err *err)
 {
     struct pipeline_config cfg = {.task = r->cfg,
                                   .counters = r->counters,
                                   .stop = r->stop,
-                                  .spool_dir = r->spool_dir,
-                                  .spool_max_bytes = r->spool_max,
+                                  .spool = spool,
+                                  .spool_config = run_spool_config(r),
                                   /* A source that closes behind the snapshot with our ACK unread
                                    * would reset the link, and what is still on its way is lost. */
                                   .ack = !r->psync.plain_sync && r->cfg->type != TASK_FULL,
                                   .hold = r->cfg->type != TASK_FULL,
                                   .hold_exact = facts_has(&r->target_facts, FACTS_PEXPIRETIME),
                                   .offset = r->psync.offset};
-    if (client_take_conn(r->target, &cfg.target, err) < 0) return -1;
-    r->target = NULL;
-    cfg.source = r->psync.conn;
-    r->psync.conn = NULL;
-    r->has_pipeline = true; /* from here on it owns the connections */
-    if (client_take_conn(r->probe, &cfg.probe, err) < 0) {
-        conn_close(cfg.source);
-        conn_close(cfg.target);
-        r->has_pipeline = false;
+    struct conn *target = NULL, *probe = NULL;
+    if (client_take_conn(r->target, &target, err) < 0 ||
+        (r->probe && client_take_conn(r->probe, &probe, err) < 0)) {
+        if (target) r->target = NULL;
+        conn_close(target);
+        spool_close(spool);
         return -1;
     }
-    r->probe = NULL;
+    cfg.target = target;
+    cfg.probe = probe;
+    cfg.source = r->psync.conn;
+    r->target = r->probe = NULL;
+    r->psync.conn = NULL;
+    r->has_pipeline = true; /* from here on it owns the connections */
     return pipeline_init(&r->pl, &cfg, err);
 }
 
@@ -192,6 +204,7 @@ int run_load(struct run *r, struct err *err)
 {
     struct load_config cfg = {.pl = &r->pl,
                               .target = &r->target_facts,
+                              .reconcile = r->has_reconcile ? &r->reconcile : NULL,
                               .source_bytes = r->source_facts.used_memory,
                               .store_dir = r->spool_dir,
                               .store_max_bytes = run_store_max(r)};
@@ -202,30 +215,12 @@ int run_load(struct run *r, struct err *err)
     return load_run(&r->load, err);
 }
 
-static int snapshot(struct run *r, struct err *err)
+void run_tell_loaded(const struct run *r)
 {
     char keys[32];
-    if (run_load(r, err) < 0 || run_snapshot_end(&r->psync, &r->pl.r, err) < 0) return -1;
     counter_set(&r->counters->snapshot_done_ms, (uint64_t)clock_mono_ms());
     log_info("snapshot loaded: %s keys",
              num_human_count(keys, sizeof(keys), counter_get(&r->counters->keys_written)));
-    return 0;
-}
-
-/* --- the stream --- */
-
-static int follow(struct run *r, struct err *err)
-{
-    struct replay_config cfg = {.pl = &r->pl,
-                                .source = &r->source_facts,
-                                .target = &r->target_facts,
-                                .store_dir = r->spool_dir,
-                                .store_max_bytes = run_store_max(r),
-                                .db = r->load.stream_db};
-    r->has_replay = true;
-    pipeline_begin_stream(&r->pl);
-    if (replay_init(&r->replay, &cfg, err) < 0) return -1;
-    return replay_run(&r->replay, err);
 }
 
 /* Stopped while loading: what is in flight is finished, so that nothing is half written. */
@@ -235,16 +230,6 @@ int run_stopped_in_load(struct run *r, struct err *err)
     if (lane_drain(&r->pl.lane, &last) < 0 || hold_settle(&r->pl.hold, &r->pl.lane, 0, &last) < 0)
         *err = last;
     return -1;
-}
-
-static int move(struct run *r, struct err *err)
-{
-    if (meet(r, err) < 0 || check(r, err) < 0 || run_choose_spool(r, err) < 0 ||
-        attach(r, err) < 0 || build(r, err) < 0)
-        return -1;
-    if (snapshot(r, err) < 0) return err->code == ERR_STOPPED ? run_stopped_in_load(r, err) : -1;
-    if (r->cfg->type == TASK_FULL) return 0;
-    return follow(r, err);
 }
 
 /* After a failure the lane may be in the middle of anything: what is held can only be told. */
@@ -257,11 +242,23 @@ static void tell_held(const struct run *r)
               num_human_count(count, sizeof(count), r->pl.hold.n));
 }
 
-void run_release(struct run *r)
+void run_release_parts(struct run *r)
 {
+    redial_free(r->source_dial);
+    redial_free(r->target_dial);
+    r->source_dial = r->target_dial = NULL;
     if (r->has_replay) replay_release(&r->replay);
     if (r->has_load) load_release(&r->load);
     if (r->has_pipeline) pipeline_release(&r->pl);
+    if (r->has_reconcile) reconcile_end(&r->reconcile);
+    r->has_replay = r->has_load = r->has_pipeline = r->has_reconcile = false;
+}
+
+void run_release(struct run *r)
+{
+    run_release_parts(r);
+    buf_release(&r->fence);
+    buf_release(&r->mark.moved);
     client_close(r->source);
     client_close(r->target);
     client_close(r->probe);
@@ -277,7 +274,7 @@ static int run_way(struct run *r, struct err *err)
     case TASK_RESTORE: return run_restore(r, err);
     case TASK_BACKUP: return run_backup(r, err);
     }
-    return move(r, err);
+    return run_migrate(r, err);
 }
 
 int task_run(const struct task_config *cfg, struct state *state, struct counters *counters,

@@ -7,10 +7,19 @@
 #include "check/check.h"
 #include "control/run.h"
 #include "engine/load.h"
+#include "engine/reconcile.h"
+#include "engine/redial.h"
 #include "engine/replay.h"
 #include "redis/psync.h"
 
 #include <limits.h>
+
+/* Where a migration goes on, by what the target says. */
+enum run_plan {
+    PLAN_FRESH,  /* it was never here: a snapshot, under the conflict policy */
+    PLAN_RELOAD, /* it has loaded some of a snapshot: another one, reconciled */
+    PLAN_STREAM, /* from the checkpoint */
+};
 
 struct run {
     const struct task_config *cfg;
@@ -27,6 +36,19 @@ struct run {
     struct load load;
     struct replay replay;
     bool has_pipeline, has_load, has_replay;
+
+    /* a migration's own (migrate.c) */
+    enum run_plan plan;
+    bool known;           /* the task ran before */
+    bool began;           /* this process has written to the target */
+    struct checkpoint at; /* what the target told last */
+    struct batch_checkpoint mark;
+    char mark_key[CHECKPOINT_KEY_MAX];
+    struct buf fence;
+    struct reconcile reconcile;
+    bool has_reconcile;
+    struct redial *source_dial, *target_dial;
+    int64_t lost_since_ms; /* monotonic; 0: nothing is lost */
 };
 
 static inline void run_phase(struct run *r, enum phase p)
@@ -57,5 +79,33 @@ KH_MUST int run_restore(struct run *r, struct err *err);
 /* The whole task with a file in the target's place (cfg->backup). */
 KH_MUST int run_backup(struct run *r, struct err *err);
 void run_release(struct run *r);
+/* Pipeline, load, replay: to be built anew. */
+void run_release_parts(struct run *r);
+
+/* The whole of a migration. */
+KH_MUST int run_migrate(struct run *r, struct err *err);
+KH_MUST int run_open_side(struct run *r, const struct task_side *side, const char *name,
+                          struct client **ret, struct err *err);
+/* Prechecks; `conflicts`: under the policy `fail`, by key. */
+KH_MUST int run_check(struct run *r, bool conflicts, struct err *err);
+struct psync_request run_psync_request(const struct run *r);
+struct spool_config run_spool_config(const struct run *r);
+/* The snapshot that PSYNC has announced, up to its first byte. */
+KH_MUST int run_await_snapshot(struct run *r, struct err *err);
+/* The pipeline, of r->psync.conn, r->target and r->probe, which it takes; and of a spool (taken,
+ * also on failure), NULL: a new one. */
+KH_MUST int run_build(struct run *r, struct spool *spool, struct err *err);
+void run_tell_loaded(const struct run *r);
+
+/* --- between migrate.c and migrate_lost.c --- */
+
+/* The source is to be called again by itself, whenever it is lost. */
+void migrate_keep_source(struct run *r);
+/* The target is lost: drain the source, call the target. 0: r->pl goes on with it. 1: it is there,
+ * but not where the stream could go on. -1. */
+KH_MUST int migrate_find_target(struct run *r, struct err *err);
+KH_MUST int migrate_take_target(struct run *r, struct err *err);
+/* Both sides again, in place; but for a source whose snapshot is on its way (r->psync). */
+KH_MUST int migrate_meet_again(struct run *r, struct err *err);
 
 #endif

@@ -46,6 +46,10 @@ typedef _Atomic uint64_t counter;
     X(errors, "writes the target refused for good")                                                \
     X(retries, "writes sent again after a passing fault")                                          \
     X(waits_ms, "milliseconds spent waiting for passing faults to go away")                        \
+    X(snapshots, "snapshots that the task has taken, runs before this one included")               \
+    X(links_lost, "times that a side was lost and called again")                                   \
+    X(waiting_for, "side that is called again now: 1 source, 2 target, 0 none")                    \
+    X(waiting_until_ms, "monotonic ms at which that is given up")                                  \
     X(source_offset, "replication offset the source reported last")                                \
     X(received_offset, "replication offset received")                                              \
     X(applied_offset, "replication offset applied on the target")                                  \

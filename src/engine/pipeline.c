@@ -340,6 +340,7 @@ static int fill(struct reader *r, size_t drop, size_t need, struct err *err)
 int pipeline_init(struct pipeline *pl, const struct pipeline_config *cfg, struct err *err)
 {
     *pl = (struct pipeline){.cfg = cfg->task,
+                            .spool = cfg->spool,
                             .counters = cfg->counters,
                             .stop = cfg->stop,
                             .source = cfg->source,
@@ -365,11 +366,9 @@ int pipeline_init(struct pipeline *pl, const struct pipeline_config *cfg, struct
                                .step = pipeline_step,
                                .step_ctx = pl};
     if (lane_init(&pl->lane, &lane, err) < 0) return -1;
-    hold_init(&pl->hold, cfg->hold, cfg->hold_exact, cfg->spool_dir, cfg->spool_max_bytes);
-    struct spool_config spool = {.ram_bytes = PIPELINE_RING_BYTES,
-                                 .dir = cfg->spool_dir,
-                                 .max_disk_bytes = cfg->spool_max_bytes};
-    if (spool_open(&pl->spool, &spool, err) < 0) return -1;
+    hold_init(&pl->hold, cfg->hold, cfg->hold_exact, cfg->spool_config.dir,
+              cfg->spool_config.max_disk_bytes);
+    if (!pl->spool && spool_open(&pl->spool, &cfg->spool_config, err) < 0) return -1;
     pl->r = (struct reader){.cap = PIPELINE_RING_BYTES, .fill = fill, .ctx = pl};
     const uint8_t *p;
     spool_peek(pl->spool, &p);
@@ -426,6 +425,15 @@ void pipeline_begin_stream(struct pipeline *pl)
     pl->streaming = true;
     pl->stream_pos = reader_pos(&pl->r);
     pl->ack_every_ms = RECENT_ACKS; /* the source waits for one before the stream flows */
+    pipeline_ack_now(pl);
+}
+
+void pipeline_go_on(struct pipeline *pl, uint64_t pos, uint64_t offset)
+{
+    pl->streaming = true;
+    pl->stream_pos = pos;
+    pl->stream_offset = offset;
+    pl->ack_every_ms = RECENT_ACKS;
     pipeline_ack_now(pl);
 }
 

@@ -87,8 +87,8 @@ struct pipeline_config {
     struct counters *counters;
     const atomic_bool *stop;
     struct conn *source, *target, *probe; /* taken over, also on failure; probe may be NULL */
-    const char *spool_dir;
-    uint64_t spool_max_bytes;
+    struct spool *spool;                  /* taken over; NULL: one is opened by: */
+    struct spool_config spool_config;
     bool ack;
     uint64_t offset;       /* of the snapshot */
     bool hold, hold_exact; /* a stream follows; the target knows PEXPIRETIME */
@@ -106,6 +106,8 @@ void pipeline_read_file(struct pipeline *pl, int fd, int64_t ms);
 
 /* The stream begins at the reader's place, with the snapshot's offset. */
 void pipeline_begin_stream(struct pipeline *pl);
+/* A stream that was begun before: this position of the spool is that offset. */
+void pipeline_go_on(struct pipeline *pl, uint64_t pos, uint64_t offset);
 /* The source again, from the byte on that is received next; probe may be NULL. Both taken over. */
 void pipeline_relink(struct pipeline *pl, struct conn *source, struct conn *probe);
 /* The reader goes to this replication offset of the stream: back, to send again what a target has

@@ -56,6 +56,11 @@ const struct peer *client_peer(const struct client *c)
     return &c->peer;
 }
 
+void client_stop_by(struct client *c, const atomic_bool *stop)
+{
+    c->stop = stop;
+}
+
 bool client_stopped(const struct client *c)
 {
     return c->stop && *c->stop;

@@ -41,6 +41,7 @@ const char *client_name(const struct client *c); /* "target redis://127.0.0.1:70
 const char *client_user(const struct client *c); /* ACL user; "default" when none was given */
 const struct peer *client_peer(const struct client *c);
 bool client_stopped(const struct client *c);
+void client_stop_by(struct client *c, const atomic_bool *stop); /* from now on; may be NULL */
 
 /* While it waits for the server, run `step` every 20 ms, with max_wait_ms 0: others of this thread
  * have work too. Its errors end the waiting. NULL: no more. */

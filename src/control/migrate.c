@@ -1,0 +1,450 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A migration: where it begins, what is done when a side is lost (docs/decisions/0003).
+//
+//                        ┌────────── hole in the history, or lost while loading ───────────┐
+//                        ▼                                                                 │
+//   plan ──FRESH──▶ snapshot, by the policy ──▶ follow ◀── target again ── target lost ◀───┤
+//     │                                          ▲  │                                      │
+//     ├──RELOAD─▶ snapshot, reconciled ──────────┤  └──────────────────────────────────────┘
+//     │                                          │
+//     └──STREAM─▶ PSYNC from the checkpoint ─────┘
+//
+// The plan is made of what the target says (its checkpoint), never of our own files alone.
+#include "control/run_parts.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/num.h"
+#include "engine/checkpoint_io.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+/* --- the checkpoint --- */
+
+static int draw_owner(char owner[9], struct err *err)
+{
+    uint32_t n;
+    if (getrandom(&n, sizeof(n), 0) != sizeof(n))
+        return err_set(err, ERR_INTERNAL, "the system gives no random numbers");
+    snprintf(owner, 9, "%08x", n);
+    return 0;
+}
+
+static int name_checkpoint(struct run *r, struct err *err)
+{
+    struct batch_checkpoint *m = &r->mark;
+    buf_init(&m->moved, CHECKPOINT_KEY_MAX + CHECKPOINT_VALUE_MAX);
+    buf_init(&r->fence, CHECKPOINT_KEY_MAX + 64);
+    int n = snprintf(r->mark_key, sizeof(r->mark_key), CHECKPOINT_PREFIX "%s",
+                     state_name(r->state));
+    m->key = span_of(r->mark_key, (size_t)n);
+    m->db = checkpoint_db(&r->cfg->select);
+    struct span watch[] = {span_str("WATCH"), m->key};
+    return draw_owner(m->owner, err) < 0 ? -1 : resp_put_cmd(&r->fence, 2, watch, err);
+}
+
+static struct checkpoint place(const struct run *r, enum checkpoint_kind kind, uint64_t offset,
+                               uint64_t db)
+{
+    struct checkpoint c = {.kind = kind, .offset = offset, .db = db};
+    memcpy(c.owner, r->mark.owner, sizeof(c.owner));
+    memcpy(c.replid, r->mark.replid, sizeof(c.replid));
+    return c;
+}
+
+/* Written over a client: whoever wrote it before is fenced off. */
+static int take_over(struct run *r, struct client *c, const struct checkpoint *at, struct err *err)
+{
+    if (checkpoint_write(c, r->mark.db, r->mark.key, at, buf_span(&r->mark.moved), err) < 0)
+        return -1;
+    buf_clear(&r->mark.moved);
+    return 0;
+}
+
+/* Written over the lane, which is idle. */
+static int mark_stream(struct run *r, uint64_t db, struct err *err)
+{
+    struct lane *l = &r->pl.lane;
+    struct checkpoint at = place(r, CHECKPOINT_STREAM, r->pl.applied_offset, db);
+    char value[CHECKPOINT_VALUE_MAX];
+    struct span argv[] = {span_str("SET"), r->mark.key, span_of(value, checkpoint_put(value, &at))};
+    if (lane_call_strs(l, r->mark.db, 3, argv, err) < 0) return -1;
+    if (l->outcome.last.type == '-')
+        return err_set(err, ERR_TARGET, "target: cannot write the checkpoint: %s",
+                       l->outcome.last.line);
+    return 0;
+}
+
+static int unmark(struct run *r, struct err *err)
+{
+    struct lane *l = &r->pl.lane;
+    struct span argv[] = {span_str("DEL"), r->mark.key};
+    if (lane_call_strs(l, r->mark.db, 2, argv, err) < 0) return -1;
+    if (l->outcome.last.type == '-')
+        log_warn("target: cannot delete %s: %s", r->mark_key, l->outcome.last.line);
+    return 0;
+}
+
+/* --- the plan --- */
+
+static int save(struct run *r, struct err *err)
+{
+    return state_save(r->state, err);
+}
+
+static void forget_existing(struct run *r)
+{
+    if (unlink(state_existing_path(r->state)) == 0)
+        log_debug("what was noted of the target before is out of date");
+}
+
+/* We were never here, but the target says that the task was: which of its keys were there before
+ * nobody knows any more, so none of them is deleted. */
+static int note_all(struct run *r, struct err *err)
+{
+    log_warn("the folder of this task is new, but the target knows the task: no key that is on the "
+             "target now will be deleted, should a new snapshot be needed");
+    return reconcile_note_existing(r->target, &r->target_facts, &r->cfg->select,
+                                   state_dir(r->state), state_existing_path(r->state), err);
+}
+
+static int read_plan(struct run *r, struct err *err)
+{
+    bool restart = r->cfg->restart && !r->began;
+    buf_clear(&r->mark.moved);
+    if (checkpoint_read(r->target, r->mark.db, r->mark.key, &r->at,
+                        r->known ? &r->mark.moved : NULL, err) < 0)
+        return -1;
+    bool strange = r->began && r->at.kind != CHECKPOINT_NONE && strcmp(r->at.owner, r->mark.owner);
+    if (strange)
+        return err_set(err, ERR_REFUSED,
+                       "another process runs task %s against this target now (two state folders, "
+                       "or two machines): this one ends, nothing of it is half applied",
+                       state_name(r->state));
+    switch (r->at.kind) {
+    case CHECKPOINT_NONE: r->plan = PLAN_FRESH; break;
+    case CHECKPOINT_LOADING: r->plan = PLAN_RELOAD; break;
+    case CHECKPOINT_STREAM: r->plan = restart ? PLAN_RELOAD : PLAN_STREAM; break;
+    }
+    if (r->plan == PLAN_FRESH) {
+        if (r->known)
+            log_info("the target has no checkpoint of task %s: it begins anew",
+                     state_name(r->state));
+        forget_existing(r);
+    } else if (!r->known && note_all(r, err) < 0) {
+        return -1;
+    }
+    r->known = true;
+    if (r->plan == PLAN_RELOAD && r->cfg->type == TASK_INCREMENTAL)
+        r->plan = PLAN_FRESH; /* nothing of the stream has been applied */
+    return 0;
+}
+
+/* --- by a snapshot --- */
+
+static int begin_loading(struct run *r, struct err *err)
+{
+    struct state_progress *p = state_progress(r->state);
+    bool fresh = r->plan == PLAN_FRESH;
+    if (fresh &&
+        reconcile_note_existing(r->target, &r->target_facts, &r->cfg->select, state_dir(r->state),
+                                state_existing_path(r->state), err) < 0)
+        return -1;
+    p->phase = STATE_LOADING;
+    p->spool_valid = false;
+    p->snapshots++;
+    counter_set(&r->counters->snapshots, p->snapshots);
+    if (save(r, err) < 0) return -1;
+    struct checkpoint at = place(r, CHECKPOINT_LOADING, 0, 0);
+    if (take_over(r, r->target, &at, err) < 0) return -1;
+    if (r->cfg->type == TASK_INCREMENTAL) return 0; /* no key is loaded */
+    r->has_reconcile = true;
+    return reconcile_begin(&r->reconcile, &r->cfg->select, r->counters, state_dir(r->state),
+                           state_existing_path(r->state), fresh, err);
+}
+
+/* Keys that the source has deleted since the snapshot before. Over a connection of its own. */
+static int sweep(struct run *r, struct err *err)
+{
+    uint64_t deleted = 0;
+    char count[32];
+    if (r->plan == PLAN_FRESH || r->cfg->type == TASK_INCREMENTAL) return 0;
+    if (run_open_side(r, &r->cfg->target, "target", &r->target, err) < 0) return -1;
+    if (reconcile_sweep(&r->reconcile, r->target, &r->target_facts, pipeline_step, &r->pl, &deleted,
+                        err) < 0)
+        return -1;
+    client_close(r->target);
+    r->target = NULL;
+    log_info("%s keys that the new snapshot does not have were deleted from the target",
+             num_human_count(count, sizeof(count), deleted));
+    return 0;
+}
+
+/* The source can tell where we are, and so can the next run. */
+static bool can_resume(const struct run *r)
+{
+    return r->mark.replid[0] != 0;
+}
+
+static int begin_replay(struct run *r, uint64_t db, struct err *err)
+{
+    struct replay_config cfg = {.pl = &r->pl,
+                                .source = &r->source_facts,
+                                .target = &r->target_facts,
+                                .store_dir = r->spool_dir,
+                                .store_max_bytes = run_store_max(r),
+                                .db = db,
+                                .checkpoint = can_resume(r) ? &r->mark : NULL};
+    r->has_replay = true;
+    if (replay_init(&r->replay, &cfg, err) < 0) return -1;
+    if (!can_resume(r)) return 0;
+    r->pl.lane.fence = buf_span(&r->fence);
+    r->pl.lane.fence_db = r->mark.db;
+    r->pl.lane.fence_down = true;
+    r->pl.lane.resumable = r->cfg->retry_time_ms > 0;
+    return 0;
+}
+
+static int begin_stream(struct run *r, struct err *err)
+{
+    struct state_progress *p = state_progress(r->state);
+    pipeline_begin_stream(&r->pl);
+    if (can_resume(r)) {
+        if (spool_keep(r->pl.spool, err) < 0) return -1;
+        p->phase = STATE_STREAM;
+        p->spool_pos = r->pl.stream_pos;
+        p->spool_offset = r->pl.stream_offset;
+        memcpy(p->replid, r->mark.replid, sizeof(p->replid));
+        p->spool_valid = true;
+        p->clean = false;
+        if (save(r, err) < 0 || mark_stream(r, r->load.stream_db, err) < 0) return -1;
+    }
+    return begin_replay(r, r->load.stream_db, err);
+}
+
+static int take_snapshot(struct run *r, struct err *err)
+{
+    if ((r->psync.conn ? run_await_snapshot(r, err) : run_attach(r, err)) < 0) return -1;
+    memcpy(r->mark.replid, r->psync.replid, sizeof(r->mark.replid));
+    if (begin_loading(r, err) < 0 || run_build(r, NULL, err) < 0) return -1;
+    r->began = true;
+    if (run_load(r, err) < 0 || run_snapshot_end(&r->psync, &r->pl.r, err) < 0) return -1;
+    r->reconcile.whole = true;
+    run_tell_loaded(r);
+    if (sweep(r, err) < 0) return -1;
+    if (r->cfg->type == TASK_FULL) return unmark(r, err);
+    return begin_stream(r, err);
+}
+
+/* --- by the checkpoint --- */
+
+/* The spool of the run before, where it reaches the checkpoint; else an empty one. */
+static int recover_spool(struct run *r, struct spool **ret, uint64_t *ret_from, struct err *err)
+{
+    struct state_progress *p = state_progress(r->state);
+    struct spool_config cfg = run_spool_config(r);
+    uint64_t first;
+    *ret_from = r->at.offset;
+    if (!p->spool_valid) return spool_open(ret, &cfg, err);
+    if (spool_recover(ret, &cfg, &first, err) < 0) return -1;
+    if (first == UINT64_MAX) {
+        p->spool_valid = false;
+        return 0;
+    }
+    uint64_t pos = p->spool_pos + (r->at.offset - p->spool_offset);
+    if (r->at.offset >= p->spool_offset && pos >= first && pos <= spool_tail(*ret)) {
+        *ret_from = p->spool_offset + (spool_tail(*ret) - p->spool_pos);
+        return 0;
+    }
+    p->spool_valid = false;
+    spool_close(*ret);
+    return spool_open(ret, &cfg, err);
+}
+
+/* Ask for what comes behind `from`. */
+static int continue_source(struct run *r, uint64_t from, struct err *err)
+{
+    struct state_progress *p = state_progress(r->state);
+    char replid[41];
+    memcpy(replid, p->replid[0] ? p->replid : r->at.replid, sizeof(replid));
+    struct psync_request req = run_psync_request(r);
+    req.replid = replid;
+    req.offset = from;
+    struct client *c = r->source;
+    r->source = NULL;
+    if (psync_start(&r->psync, c, &req, err) < 0) return -1;
+    return r->psync.kind != PSYNC_CONTINUE;
+}
+
+/* 1: the source has not kept what is needed; a snapshot of it is on its way. */
+static int resume_stream(struct run *r, struct err *err)
+{
+    struct state_progress *p = state_progress(r->state);
+    struct spool *spool;
+    uint64_t from;
+    if (recover_spool(r, &spool, &from, err) < 0) return -1;
+    int rc = continue_source(r, from, err);
+    if (rc != 0) {
+        spool_close(spool);
+        return rc;
+    }
+    memcpy(r->mark.replid, r->psync.replid, sizeof(r->mark.replid));
+    r->psync.offset = r->at.offset;
+    struct checkpoint at = place(r, CHECKPOINT_STREAM, r->at.offset, r->at.db);
+    if (take_over(r, r->target, &at, err) < 0) {
+        spool_close(spool);
+        return -1;
+    }
+    if (!p->spool_valid) {
+        p->spool_pos = spool_tail(spool);
+        p->spool_offset = r->at.offset;
+    }
+    if (run_build(r, spool, err) < 0) return -1;
+    r->began = true;
+    pipeline_go_on(&r->pl, p->spool_pos, p->spool_offset);
+    if (spool_keep(r->pl.spool, err) < 0 || pipeline_seek(&r->pl, r->at.offset, err) < 0) return -1;
+    p->phase = STATE_STREAM;
+    memcpy(p->replid, r->mark.replid, sizeof(p->replid));
+    p->spool_valid = true;
+    bool clean = p->clean;
+    p->clean = false;
+    if (save(r, err) < 0) return -1;
+    (void)clean;
+    counter_set(&r->counters->snapshots, p->snapshots);
+    char bytes[32];
+    log_info("going on at offset %llu; %s wait in the spool", (unsigned long long)r->at.offset,
+             num_human_bytes(bytes, sizeof(bytes), from - r->at.offset));
+    return begin_replay(r, r->at.db, err);
+}
+
+/* --- following --- */
+
+/* In order: the next run has nothing to put right. */
+static int end_in_order(struct run *r, struct err *err)
+{
+    struct state_progress *p = state_progress(r->state);
+    if (r->cfg->until == TASK_UNTIL_CAUGHT_UP && r->replay.caught_up) {
+        r->pl.lane.fence = (struct span){0};
+        return unmark(r, err);
+    }
+    if (!can_resume(r)) return 0;
+    p->clean = r->pl.hold.n == 0;
+    return spool_sync(r->pl.spool, err) < 0 ? -1 : save(r, err);
+}
+
+/* 0: ended as asked. 1: begin again by a plan. -1. */
+static int follow(struct run *r, struct err *err)
+{
+    if (can_resume(r) && r->cfg->retry_time_ms > 0) migrate_keep_source(r);
+    for (;;) {
+        if (replay_run(&r->replay, err) == 0) return end_in_order(r, err);
+        if (r->pl.hole) {
+            log_warn("%s; a new snapshot is taken", err->msg);
+            r->plan = PLAN_RELOAD;
+            return 1;
+        }
+        if (!r->pl.lane.lost || !can_resume(r) || r->cfg->retry_time_ms == 0) return -1;
+        int rc = migrate_find_target(r, err);
+        if (rc != 0) return rc;
+    }
+}
+
+/* The target, found again while the stream goes on: r->target is connected, r->at is what it says.
+ */
+int migrate_take_target(struct run *r, struct err *err)
+{
+    struct pipeline *pl = &r->pl;
+    struct conn *conn;
+    if (read_plan(r, err) < 0) return -1;
+    uint64_t pos = pipeline_pos(pl, r->at.offset);
+    bool here = r->plan == PLAN_STREAM && r->at.offset >= pl->stream_offset &&
+                pos >= spool_first(pl->spool) && pos <= spool_tail(pl->spool);
+    if (!here) return 1;
+    struct checkpoint at = place(r, CHECKPOINT_STREAM, r->at.offset, r->at.db);
+    if (take_over(r, r->target, &at, err) < 0 || client_select(r->target, 0, err) < 0 ||
+        client_take_conn(r->target, &conn, err) < 0)
+        return -1;
+    r->target = NULL;
+    uint64_t before = pl->applied_offset;
+    lane_reset(&pl->lane, conn);
+    if (pipeline_seek(pl, r->at.offset, err) < 0 || replay_restart(&r->replay, r->at.db, err) < 0)
+        return -1;
+    if (r->at.offset < before)
+        log_warn("the target has lost the last %llu bytes of the stream that it had confirmed (a "
+                 "failover?); they are sent again",
+                 (unsigned long long)(before - r->at.offset));
+    log_info("target is back; going on at offset %llu", (unsigned long long)r->at.offset);
+    return 0;
+}
+
+/* --- all of it --- */
+
+/* Everything of this attempt goes, but for a snapshot that is on its way. */
+static void let_go(struct run *r)
+{
+    run_release_parts(r);
+    client_close(r->target);
+    r->target = NULL;
+    if (r->psync.conn) return;
+    client_close(r->source);
+    client_close(r->probe);
+    r->source = r->probe = NULL;
+}
+
+static int attempt(struct run *r, struct err *err)
+{
+    int rc = 1;
+    if (r->plan == PLAN_STREAM) rc = resume_stream(r, err);
+    if (rc == 1) {
+        if (r->plan == PLAN_STREAM) {
+            r->plan = PLAN_RELOAD;
+            log_warn("the source has not kept the changes since offset %llu (its backlog was too "
+                     "small for the time that was lost): everything is copied again; the target "
+                     "is not emptied",
+                     (unsigned long long)r->at.offset);
+        }
+        if (r->cfg->type == TASK_INCREMENTAL && r->plan == PLAN_RELOAD)
+            return err_set(err, ERR_SOURCE,
+                           "source: has not kept the changes since offset %llu, so they cannot be "
+                           "followed; run with --type full+incremental --on-conflict overwrite "
+                           "--restart",
+                           (unsigned long long)r->at.offset);
+        rc = take_snapshot(r, err);
+    }
+    if (rc < 0 || r->cfg->type == TASK_FULL) return rc;
+    r->lost_since_ms = 0;
+    return follow(r, err);
+}
+
+/* May the failure be one that goes away? */
+static bool passes(const struct run *r, const struct err *err)
+{
+    bool lost = (r->has_pipeline && r->pl.lane.lost) || err->code == ERR_NET;
+    return lost && r->began && r->cfg->retry_time_ms > 0 && !*r->stop;
+}
+
+int run_migrate(struct run *r, struct err *err)
+{
+    r->known = state_known(r->state);
+    if (name_checkpoint(r, err) < 0 || run_meet_source(r, err) < 0 || run_meet_target(r, err) < 0 ||
+        read_plan(r, err) < 0 || run_check(r, r->plan == PLAN_FRESH, err) < 0 ||
+        run_choose_spool(r, err) < 0 || run_open_side(r, &r->cfg->source, "source", &r->probe, err))
+        return -1;
+    for (;;) {
+        int rc = attempt(r, err);
+        if (rc == 0) return 0;
+        bool loading = r->has_load && !r->has_replay;
+        if (rc < 0 && err->code == ERR_STOPPED && loading) return run_stopped_in_load(r, err);
+        if (rc < 0 && !passes(r, err)) return -1;
+        if (rc < 0) log_warn("%s", err->msg);
+        let_go(r);
+        if (migrate_meet_again(r, err) < 0) return -1;
+        bool hole = r->psync.conn != NULL;
+        if (read_plan(r, err) < 0) return -1;
+        if (hole) r->plan = PLAN_RELOAD;
+        if (r->plan == PLAN_FRESH && !hole && run_check(r, true, err) < 0) return -1;
+    }
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A side that is lost is called again: by a thread while the stream goes on, else in place.
+#include "control/run_parts.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/num.h"
+
+#include <poll.h>
+#include <stdio.h>
+
+#define PAUSE_MIN_MS 100
+#define PAUSE_MAX_MS 5000
+
+/* --- waiting --- */
+
+enum { WAITS_FOR_NONE, WAITS_FOR_SOURCE, WAITS_FOR_TARGET };
+
+static void tell_waiting(struct run *r, uint64_t side)
+{
+    counter_set(&r->counters->waiting_for, side);
+    counter_set(&r->counters->waiting_until_ms,
+                side ? (uint64_t)(clock_mono_ms() + r->cfg->retry_time_ms) : 0);
+    if (side) counter_add(&r->counters->links_lost, 1);
+}
+
+static int pause_ms(struct run *r, int64_t ms, struct err *err)
+{
+    int64_t until = clock_mono_ms() + ms;
+    while (clock_mono_ms() < until) {
+        if (*r->stop) return err_set(err, ERR_STOPPED, "stopped");
+        poll(NULL, 0, 50);
+    }
+    return 0;
+}
+
+/* --- both sides, in place --- */
+
+static int meet_both(struct run *r, struct err *err)
+{
+    facts_release(&r->target_facts);
+    if (run_meet_target(r, err) < 0) return -1;
+    if (r->target_facts.role == FACTS_REPLICA && r->target_facts.read_only)
+        return err_set(err, ERR_BUSY, "target: is a replica now");
+    if (r->psync.conn) return 0;
+    facts_release(&r->source_facts);
+    if (run_meet_source(r, err) < 0) return -1;
+    return run_open_side(r, &r->cfg->source, "source", &r->probe, err);
+}
+
+static void part(struct run *r)
+{
+    client_close(r->target);
+    client_close(r->source);
+    client_close(r->probe);
+    r->target = r->source = r->probe = NULL;
+}
+
+int migrate_meet_again(struct run *r, struct err *err)
+{
+    int64_t pause = PAUSE_MIN_MS;
+    if (!r->lost_since_ms) r->lost_since_ms = clock_mono_ms();
+    tell_waiting(r, WAITS_FOR_TARGET);
+    for (;;) {
+        if (pause_ms(r, pause, err) < 0) return -1;
+        if (meet_both(r, err) == 0) break;
+        part(r);
+        if (err->code == ERR_STOPPED) return -1;
+        if (clock_mono_ms() - r->lost_since_ms > r->cfg->retry_time_ms)
+            return err_wrap(err, "gave up (--retry-time waits longer)");
+        pause = pause * 2 > PAUSE_MAX_MS ? PAUSE_MAX_MS : pause * 2;
+    }
+    tell_waiting(r, WAITS_FOR_NONE);
+    return 0;
+}
+
+/* --- the source, while what it sent is applied --- */
+
+static void dial(struct run *r, struct redial **dial, bool source, struct err *why)
+{
+    struct redial_config cfg = {.side = source ? &r->cfg->source : &r->cfg->target,
+                                .name = source ? "source" : "target",
+                                .connect_timeout_ms = r->cfg->connect_timeout_ms,
+                                .io_timeout_ms = r->cfg->io_timeout_ms,
+                                .give_up_ms = r->cfg->retry_time_ms,
+                                .primary = !source,
+                                .stop = r->stop};
+    struct psync_request req;
+    if (source) {
+        req = run_psync_request(r);
+        req.replid = r->mark.replid;
+        req.offset = pipeline_received(&r->pl);
+        cfg.psync = &req;
+    }
+    log_warn("%s; calling again, for %lld s at most", why->msg,
+             (long long)(r->cfg->retry_time_ms / 1000));
+    tell_waiting(r, source ? WAITS_FOR_SOURCE : WAITS_FOR_TARGET);
+    struct err err;
+    if (redial_start(dial, &cfg, &err) < 0) log_error("%s", err.msg);
+}
+
+static enum relinked relink(void *ctx, struct err *err)
+{
+    struct run *r = ctx;
+    struct redial_result got;
+    if (!r->source_dial) {
+        dial(r, &r->source_dial, true, &r->pl.source_err);
+        if (!r->source_dial) return RELINK_GIVEN_UP;
+    }
+    int rc = redial_poll(r->source_dial, &got, err);
+    if (rc == 0) return RELINK_WAIT;
+    redial_free(r->source_dial);
+    r->source_dial = NULL;
+    if (rc < 0) return RELINK_GIVEN_UP;
+    tell_waiting(r, WAITS_FOR_NONE);
+    psync_release(&r->psync);
+    r->psync = got.psync;
+    facts_release(&r->source_facts);
+    r->source_facts = got.facts;
+    if (r->psync.kind != PSYNC_CONTINUE) {
+        r->probe = got.probe;
+        return RELINK_HOLE;
+    }
+    struct conn *probe = NULL;
+    struct err ignored;
+    if (got.probe && client_take_conn(got.probe, &probe, &ignored) < 0) client_close(got.probe);
+    pipeline_relink(&r->pl, r->psync.conn, probe);
+    r->psync.conn = NULL;
+    memcpy(r->mark.replid, r->psync.replid, sizeof(r->mark.replid));
+    struct state_progress *p = state_progress(r->state);
+    memcpy(p->replid, r->mark.replid, sizeof(p->replid));
+    log_info("source is back; going on without a new snapshot");
+    return state_save(r->state, err) < 0 ? RELINK_GIVEN_UP : RELINK_DONE;
+}
+
+void migrate_keep_source(struct run *r)
+{
+    r->pl.relink = relink;
+    r->pl.relink_ctx = r;
+}
+
+/* --- the target, while the source is drained --- */
+
+int migrate_find_target(struct run *r, struct err *err)
+{
+    struct redial_result got = {0};
+    struct err why = *err;
+    int rc;
+    lane_drop(&r->pl.lane, LANE_LOST);
+    do {
+        if (!r->target_dial) dial(r, &r->target_dial, false, &why);
+        if (!r->target_dial) return err_set(err, ERR_NOMEM, "cannot start a thread");
+        while ((rc = redial_poll(r->target_dial, &got, err)) == 0)
+            if (*r->stop || pipeline_step(&r->pl, 100, err) < 0) break;
+        redial_free(r->target_dial);
+        r->target_dial = NULL;
+        if (rc < 0) return -1;
+        if (rc == 0 && *r->stop)
+            return err_set(
+                err, ERR_NET,
+                "stopped while the target was lost (%s); what has been received is kept, "
+                "run the same command again to go on",
+                why.msg);
+        if (rc == 0) return r->pl.hole ? 1 : -1;
+        client_close(r->target);
+        r->target = got.client;
+        facts_release(&r->target_facts);
+        r->target_facts = got.facts;
+        rc = migrate_take_target(r, &why);
+        if (rc < 0) {
+            client_close(r->target);
+            r->target = NULL;
+        }
+    } while (rc < 0 && err_class(why.code) == ERR_CLASS_TRANSIENT && !*r->stop);
+    if (rc < 0) *err = why;
+    tell_waiting(r, WAITS_FOR_NONE);
+    return rc;
+}
