@@ -54,9 +54,8 @@ def loaded(server, path, **kw):
 
 
 def check_rdb(path, server):
-    tool = os.path.join(os.path.dirname(server.binary), "redis-check-rdb")
-    if not os.path.exists(tool):
-        tool = "redis-check-rdb"
+    tool = server.binary.replace("-server", "-check-rdb")  # redis-, valkey-, redict-
+    assert os.path.exists(tool), tool
     r = subprocess.run([tool, str(path)], capture_output=True, text=True)
     assert r.returncode == 0 and "RDB looks OK" in r.stdout, r.stdout[-2000:]
 
