@@ -353,8 +353,9 @@ static int item_error(struct lane *l, const struct lane_item *it, const char *li
         break;
     case REFUSAL_HARD: break;
     }
-    struct span key = span_of(ring_read_ptr(&l->out) + it->key_at, it->key_n);
-    return refusals_report(l->refusals, it->db, key, "a key of the snapshot", line, err);
+    struct refused_key k = {it->source_db, it->db,
+                            span_of(ring_read_ptr(&l->out) + it->key_at, it->key_n)};
+    return refusals_restore(l->refusals, &k, it->module, line, err);
 }
 
 static int item_reply(struct lane *l, const struct resp_reply *reply, struct err *err)

@@ -35,6 +35,7 @@ struct lane_item {
     uint32_t key_at, key_n; /* the key, from the item's first byte: for naming it */
     uint32_t source_db, db; /* database of the source, of the target */
     enum lane_kind kind;
+    bool module; /* a module's value: the target may lack the module */
 };
 
 /* What a call sends: memory that stays as it is until the call has finished, or a store. */

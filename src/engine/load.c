@@ -151,7 +151,8 @@ static int commit(struct load *ld, const struct rdb_rec *rec, const uint8_t *sta
                              .key_n = (uint32_t)rec->a.n,
                              .source_db = (uint32_t)ld->db,
                              .db = (uint32_t)ld->to_db,
-                             .kind = LANE_KEY};
+                             .kind = LANE_KEY,
+                             .module = rec->type == RDB_MODULE_2};
     return lane_commit(&ld->pl->lane, &item, err);
 }
 
@@ -193,7 +194,11 @@ static int restore_in_place(struct load *ld, const struct rdb_rec *rec, struct s
 int load_restore(struct load *ld, const struct rdb_rec *rec, struct span value, struct err *err)
 {
     if (load_make_room(ld, rec, err) < 0) return -1;
-    if (value.n + rec->a.n + 512 <= LANE_ITEM_MAX) return restore_small(ld, rec, value, err);
+    /* Whether it was left out has to be known before the next key, when that deletes what is there.
+     */
+    bool ask = rec->type == RDB_MODULE_2 && ld->reconcile && !ld->reconcile->first;
+    if (!ask && value.n + rec->a.n + 512 <= LANE_ITEM_MAX)
+        return restore_small(ld, rec, value, err);
     return restore_in_place(ld, rec, value, err);
 }
 
@@ -275,18 +280,17 @@ static bool by_elements(enum rdb_type type)
     return k == RDB_KIND_LIST || k == RDB_KIND_SET || k == RDB_KIND_ZSET || k == RDB_KIND_HASH;
 }
 
+static struct refused_key refused_key(const struct load *ld, const struct rdb_rec *rec)
+{
+    return (struct refused_key){(int64_t)ld->db, ld->to_db, rec->a};
+}
+
 int load_unsupported(struct load *ld, const struct rdb_rec *rec, const char *words, struct err *err)
 {
-    char hint[300];
-    if (ld->pl->cfg->on_unsupported != TASK_UNSUPPORTED_FAIL) {
-        ld->left_out = true;
-        losses_note(&ld->losses, LOSSES_WHOLE, (int64_t)ld->db, rec->a);
-        counter_add(&ld->pl->counters->keys_unsupported, 1);
-        return 0;
-    }
-    snprintf(hint, sizeof(hint), "%s (--on-unsupported skip or degrade goes on)", words);
-    return refusals_report(&ld->pl->refusals, ld->to_db, rec->a,
-                           rdb_kind_name(rdb_kind_of(rec->type)), hint, err);
+    struct refused_key k = refused_key(ld, rec);
+    if (ld->pl->cfg->on_unsupported != TASK_UNSUPPORTED_FAIL) ld->left_out = true;
+    return refusals_unsupported(&ld->pl->refusals, &k, rdb_kind_name(rdb_kind_of(rec->type)), words,
+                                err);
 }
 
 static int unsupported(struct load *ld, const struct rdb_rec *rec, struct err *err)
@@ -302,6 +306,10 @@ static int unsupported(struct load *ld, const struct rdb_rec *rec, struct err *e
 static int load_value(struct load *ld, const struct rdb_rec *rec, struct err *err)
 {
     struct reader *r = &ld->pl->r;
+    if (rec->type == RDB_MODULE_2) {
+        int rc = load_vectors(ld, rec, err);
+        if (rc != 1) return rc;
+    }
     bool known = facts_takes_type(ld->target, rec->type);
     if (known) {
         size_t held = (size_t)(r->p - r->keep);
@@ -393,11 +401,25 @@ static int replaces_library(struct load *ld, struct span code, struct err *err)
     return over || !(rc->first || foreign);
 }
 
+/* Named by its first line, "#!lua name=...". */
+static int no_functions(struct load *ld, struct span code, struct err *err)
+{
+    char name[160];
+    const uint8_t *nl = code.n ? memchr(code.p, '\n', code.n) : NULL;
+    if (nl) code.n = (size_t)(nl - code.p);
+    num_quote(name, sizeof(name), code);
+    if (ld->pl->cfg->on_unsupported == TASK_UNSUPPORTED_FAIL)
+        return refusals_report(&ld->pl->refusals, 0, (struct span){0}, "FUNCTION LOAD",
+                               "the target has no functions (before 7.0) (--on-unsupported skip or "
+                               "degrade goes on)",
+                               err);
+    log_warn("%s has no functions (before 7.0): the library %s is left out", ld->target_name, name);
+    return 0;
+}
+
 static int load_function(struct load *ld, struct span code, struct err *err)
 {
-    if (!facts_has(ld->target, FACTS_FUNCTIONS))
-        return refusals_report(&ld->pl->refusals, 0, (struct span){0}, "FUNCTION LOAD",
-                               "the target has no functions (before 7.0)", err);
+    if (!facts_has(ld->target, FACTS_FUNCTIONS)) return no_functions(ld, code, err);
     struct span argv[4] = {span_str("FUNCTION"), span_str("LOAD")};
     size_t n = 2;
     int replace = replaces_library(ld, code, err);
@@ -516,8 +538,8 @@ static int load_records(struct load *ld, struct err *err)
     if (rc < 0) return err_wrap(err, "snapshot");
     reader_release(&pl->r);
     note_decoded(ld);
-    losses_tell(&ld->losses, ld->target_name);
     if (lane_drain(&pl->lane, err) < 0) return -1;
+    losses_tell(&pl->refusals.losses, ld->target_name);
     return ld->reconcile ? reconcile_loaded(ld->reconcile, err) : 0;
 }
 
@@ -567,10 +589,10 @@ int load_call_refused(struct load *ld, const struct rdb_rec *rec, struct err *er
     if (reply->type == '-' && refusal_classify(reply->line) == REFUSAL_EXISTS) exists = true;
     if (exists) return exists_already(ld, rec, err);
     if (reply->type != '-') return 0;
-    return refusals_report(&ld->pl->refusals, ld->to_db, rec->a, "a key of the snapshot",
-                           reply->line, err) < 0
-               ? -1
-               : 1;
+    struct refused_key k = refused_key(ld, rec);
+    bool module = rec->type == RDB_MODULE_2;
+    if (module) ld->left_out = true;
+    return refusals_restore(&ld->pl->refusals, &k, module, reply->line, err) < 0 ? -1 : 1;
 }
 
 int load_call_reply(struct load *ld, const struct rdb_rec *rec, uint64_t bytes, struct err *err)

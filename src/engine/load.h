@@ -11,6 +11,7 @@
 //                          a command of its own; one packed blob above 7 MB: RESTORE through a
 //                          store
 //   stream, module, array  larger: RESTORE through a store
+//   vector set             for Redis 8.0: RESTORE in the form that it reads, of any size
 //   stream, unknown type   larger: RESTORE without messages, then XADD in batches
 // `fail` and `skip` never replace: SET NX, RESTORE without REPLACE; chunked ones ask EXISTS first.
 // A snapshot that is loaded again (reconcile.h) replaces under any policy, but not what stood there
@@ -58,8 +59,7 @@ struct load {
     uint64_t refused_before; /* refusals when the key at hand was begun */
     struct store whole;      /* a payload kept aside, and the CRC so far of type byte and payload */
     uint64_t whole_crc;
-    struct store nodes;   /* of a stream that is sent in parts */
-    struct losses losses; /* what the target has no place for */
+    struct store nodes; /* of a stream that is sent in parts */
 
     uint64_t stream_db; /* database that the stream begins in (AUX repl-stream-db), default 0 */
     uint64_t db;        /* of the source */
@@ -107,6 +107,9 @@ KH_MUST int load_restore(struct load *ld, const struct rdb_rec *rec, struct span
 /* Of a type that the target does not know. 1: cannot be turned into one RESTORE; the reader stands
  * at the value again. */
 KH_MUST int load_transcoded(struct load *ld, const struct rdb_rec *rec, struct err *err);
+/* A module's value: a vector set that the target lacks, or reads only in an older form. 1: it is
+ * none, or goes as it is; nothing was read. */
+KH_MUST int load_vectors(struct load *ld, const struct rdb_rec *rec, struct err *err);
 /* A stream in parts, of any size. 1: the target has no streams; nothing was read. */
 KH_MUST int load_stream(struct load *ld, const struct rdb_rec *rec, struct err *err);
 

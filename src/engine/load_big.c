@@ -187,7 +187,7 @@ int load_chunked(struct load *ld, const struct rdb_rec *rec, struct err *err)
             if (pass_over(ld, rec, err) < 0) return -1;
             return load_unsupported(ld, rec, "the target has no expiry of hash fields", err);
         }
-        losses_note(&ld->losses, TRANSCODE_LOSS_FIELD_EXPIRY, (int64_t)ld->db, rec->a);
+        losses_note(&ld->pl->refusals.losses, TRANSCODE_LOSS_FIELD_EXPIRY, (int64_t)ld->db, rec->a);
     }
     buf_clear(&ld->args);
     buf_clear(&ld->tail);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Values of a type that the target does not know: turned into one that it knows. Small ones whole,
-// streams of any size in parts.
+// streams of any size in parts; vector sets in the form that Redis 8.0 reads.
 //
 // A large stream: the nodes that hold its messages are kept aside (in a store) until its groups,
 // which come behind them, are known. Then
@@ -37,7 +37,7 @@ static int send_turned(struct load *ld, const struct rdb_rec *rec, enum rdb_type
 {
     struct rdb_rec as = *rec;
     as.type = want;
-    losses_note(&ld->losses, loss, (int64_t)ld->db, rec->a);
+    losses_note(&ld->pl->refusals.losses, loss, (int64_t)ld->db, rec->a);
     return load_restore(ld, &as, buf_span(&ld->scratch), err);
 }
 
@@ -121,14 +121,20 @@ static int keep_aside(void *ctx, struct span bytes, struct err *err)
     return store_add(&ld->whole, bytes.p, bytes.n, err);
 }
 
+/* A value of any size that is written anew: through ld->scratch into ld->whole. */
+static struct rdb_put write_aside(struct load *ld, enum rdb_type type)
+{
+    uint8_t byte = rdb_type_byte(type);
+    buf_clear(&ld->scratch);
+    store_clear(&ld->whole);
+    ld->whole_crc = crc64(0, &byte, 1);
+    return (struct rdb_put){.to = &ld->scratch, .spill = keep_aside, .ctx = ld};
+}
+
 static int keep_bare(struct big *b, unsigned *ret_loss, struct err *err)
 {
     struct load *ld = b->ld;
-    struct rdb_put out = {.to = &ld->scratch, .spill = keep_aside, .ctx = ld};
-    uint8_t type = rdb_type_byte(b->want);
-    buf_clear(&ld->scratch);
-    store_clear(&ld->whole);
-    ld->whole_crc = crc64(0, &type, 1);
+    struct rdb_put out = write_aside(ld, b->want);
     return transcode_stream_bare(&ld->pl->r, b->rec->type, b->want, &out, &b->meta, ret_loss, err);
 }
 
@@ -229,7 +235,7 @@ static int rebuild(struct big *b, struct err *err)
     if (keep_nodes(b, err) < 0 || keep_bare(b, &loss, err) < 0) return -1;
     if (b->too_large)
         return load_unsupported(ld, b->rec, "a node of its messages is larger than 7 MB", err);
-    losses_note(&ld->losses, loss, (int64_t)ld->db, b->rec->a);
+    losses_note(&ld->pl->refusals.losses, loss, (int64_t)ld->db, b->rec->a);
     if (send_parts(b, err) < 0) return -1;
     store_clear(&ld->nodes);
     return 0;
@@ -247,4 +253,38 @@ int load_stream(struct load *ld, const struct rdb_rec *rec, struct err *err)
     int rc = rebuild(&b, err);
     rdb_stream_free(b.it);
     return rc < 0 ? name_key(ld, rec, err) : 0;
+}
+
+/* --- vector sets --- */
+
+static int pass_over(struct load *ld, const struct rdb_rec *rec, const char *words, struct err *err)
+{
+    if (rdb_value_skip(&ld->pl->r, rec->type, true, 0, err) < 0) return -1;
+    return load_unsupported(ld, rec, words, err);
+}
+
+static int turn_vectors(struct load *ld, const struct rdb_rec *rec, struct err *err)
+{
+    bool unknown;
+    struct rdb_put out = write_aside(ld, rec->type);
+    if (transcode_vectors(&ld->pl->r, &out, &unknown, err) < 0) return name_key(ld, rec, err);
+    if (unknown)
+        return load_unsupported(ld, rec, "a vector set in a form that is newer than Redis 8.8's",
+                                err);
+    if (store_size(&ld->whole) == 0) return load_restore(ld, rec, buf_span(&ld->scratch), err);
+    if (rdb_put_end(&out, err) < 0) return -1;
+    uint64_t n = store_size(&ld->whole);
+    int rc = load_send_whole(ld, rec, err);
+    if (rc == 0) load_key_done(ld, n);
+    return rc < 0 ? -1 : 0;
+}
+
+int load_vectors(struct load *ld, const struct rdb_rec *rec, struct err *err)
+{
+    bool vectors;
+    if (facts_has(ld->target, FACTS_VECTOR_SETS_82)) return 1;
+    if (transcode_is_vectors(&ld->pl->r, &vectors, err) < 0) return -1;
+    if (!vectors) return 1;
+    if (facts_has(ld->target, FACTS_VECTOR_SETS)) return turn_vectors(ld, rec, err);
+    return pass_over(ld, rec, "the target has no vector sets", err);
 }

@@ -350,7 +350,9 @@ int pipeline_init(struct pipeline *pl, const struct pipeline_config *cfg, struct
                             .ack_every_ms = 1000,
                             .applied_offset = cfg->offset,
                             .stream_offset = cfg->offset};
-    pl->refusals = (struct refusals){.policy = cfg->task->on_error, .counters = cfg->counters};
+    pl->refusals = (struct refusals){.policy = cfg->task->on_error,
+                                     .on_unsupported = cfg->task->on_unsupported,
+                                     .counters = cfg->counters};
     pl->probe = (struct probe){.conn = cfg->probe, .every_ms = 1000};
     buf_init(&pl->probe.reply, 1 << 20);
     buf_init(&pl->ack_out, 256);

@@ -72,3 +72,27 @@ int refusals_report(struct refusals *r, int64_t db, struct span key, const char 
     }
     return err_set(err, ERR_TARGET, "target refused %s%s: %s; %s", cmd, where, line, advice(line));
 }
+
+int refusals_unsupported(struct refusals *r, const struct refused_key *k, const char *what,
+                         const char *words, struct err *err)
+{
+    char hint[400];
+    if (r->on_unsupported != TASK_UNSUPPORTED_FAIL) {
+        losses_note(&r->losses, LOSSES_WHOLE, k->source_db, k->key);
+        counter_add(&r->counters->keys_unsupported, 1);
+        return 0;
+    }
+    snprintf(hint, sizeof(hint), "%s (--on-unsupported skip or degrade goes on)", words);
+    return refusals_report(r, k->db, k->key, what, hint, err);
+}
+
+int refusals_restore(struct refusals *r, const struct refused_key *k, bool module, const char *line,
+                     struct err *err)
+{
+    char words[300];
+    /* What servers say of a broken value, and of one whose module they lack or have older. */
+    if (!module || !strstr(line, "Bad data format"))
+        return refusals_report(r, k->db, k->key, "a key of the snapshot", line, err);
+    snprintf(words, sizeof(words), "%s: it lacks the module, or has an older one", line);
+    return refusals_unsupported(r, k, "a module's value", words, err);
+}

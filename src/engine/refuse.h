@@ -5,6 +5,7 @@
 
 #include "base/span.h"
 #include "engine/counters.h"
+#include "engine/losses.h"
 #include "engine/task.h"
 
 enum refusal {
@@ -21,8 +22,10 @@ bool refusal_is_oom(const char *line);
 
 struct refusals {
     enum task_on_error policy;
+    enum task_on_unsupported on_unsupported;
     struct counters *counters;
     uint64_t count;
+    struct losses losses; /* what values of the snapshot had to leave behind */
 };
 
 /* A write was refused for good. Counts and logs it; 0 when the policy says continue, -1
@@ -30,5 +33,19 @@ struct refusals {
  * empty. */
 KH_MUST int refusals_report(struct refusals *r, int64_t db, struct span key, const char *cmd,
                             const char *line, struct err *err);
+
+/* Where a key of the snapshot comes from, and where it was to go. */
+struct refused_key {
+    int64_t source_db, db;
+    struct span key;
+};
+/* The target cannot hold a value of the snapshot, `words` say why. By --on-unsupported: fail is an
+ * error as above, skip and degrade leave the key out, named and counted. */
+KH_MUST int refusals_unsupported(struct refusals *r, const struct refused_key *k, const char *what,
+                                 const char *words, struct err *err);
+/* A key of the snapshot was refused for good; of a module's value it may be that the target lacks
+ * the module. */
+KH_MUST int refusals_restore(struct refusals *r, const struct refused_key *k, bool module,
+                             const char *line, struct err *err);
 
 #endif

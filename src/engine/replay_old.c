@@ -257,7 +257,9 @@ int replay_old_refuse(struct replay *rp, struct span key, const char *cmd, const
         return refusals_report(&rp->pl->refusals, (int64_t)rp->db, key, cmd, text, err);
     }
     rp->old->left_out++;
-    if (names(rp->old, LOSSES_KINDS, key))
+    if (!key.p)
+        log_warn("lost %s: %s", cmd, words);
+    else if (names(rp->old, LOSSES_KINDS, key))
         log_warn("key %s of database %llu: lost %s: %s", num_quote(name, sizeof(name), key),
                  (unsigned long long)rp->db, cmd, words);
     return 0;

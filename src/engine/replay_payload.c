@@ -91,13 +91,37 @@ static bool type_of(struct span payload, enum rdb_type *ret)
     return true;
 }
 
+/* A module's value: known to all that answer one they do not know; but of vector sets we know more.
+ */
+static int retype_module(struct replay *rp, struct span key, struct span *payload, struct err *err)
+{
+    struct reader r;
+    bool vectors, unknown;
+    struct rdb_put out = {.to = &rp->turned};
+    const char *words = "the target has no vector sets";
+    reader_init_mem(&r, payload->p + 1, payload->n - 1 - FOOT_BYTES);
+    if (transcode_is_vectors(&r, &vectors, err) < 0 || !vectors) return 1;
+    if (facts_has(rp->target, FACTS_VECTOR_SETS)) {
+        buf_clear(&rp->turned);
+        if (transcode_vectors(&r, &out, &unknown, err) == 0 && !unknown)
+            return put_payload(rp, RDB_MODULE_2, payload, err) < 0 ? -1 : 1;
+        words = "its payload cannot be read";
+    }
+    replay_filtered(rp);
+    return replay_old_refuse(rp, key, "RESTORE", words, err);
+}
+
 int replay_retype(struct replay *rp, struct span key, struct span *payload, struct err *err)
 {
     enum rdb_type have, want;
     unsigned loss;
     const char *words = "the target does not know this kind of value";
-    if (!type_of(*payload, &have) || facts_takes_type(rp->target, have)) return 1;
-    if (db_select_target(rp->select, rp->db) < 0) return 1;
+    if (!type_of(*payload, &have) || db_select_target(rp->select, rp->db) < 0) return 1;
+    if (have == RDB_MODULE_2 && !facts_has(rp->target, FACTS_VECTOR_SETS_82)) {
+        int rc = retype_module(rp, key, payload, err);
+        if (rc != 1) return rc;
+    }
+    if (facts_takes_type(rp->target, have)) return 1;
     if (transcode_choose(have, takes, rp->target, &want, &loss)) {
         switch (turn(rp, *payload, have, want, &loss, err)) {
         case TRANSCODE_DONE:

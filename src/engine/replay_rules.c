@@ -242,8 +242,8 @@ static size_t replace_functions(struct span *argv, size_t argc)
 static int rule_function(struct replay *rp, const struct resp_cmd *cmd, struct err *err)
 {
     if (!rp->functions)
-        return unresolved(rp, (struct span){0}, "FUNCTION",
-                          "the target has no functions (before 7.0)", err);
+        return replay_old_refuse(rp, (struct span){0}, "FUNCTION",
+                                 "the target has no functions (before 7.0)", err);
     struct span argv[4];
     size_t argc = cmd->argc;
     if (argc < 3 || argc > 4) return rule_anywhere(rp, cmd, err);

@@ -93,6 +93,8 @@ enum facts_feature {
     FACTS_SPUBLISH,
     FACTS_HASH_FIELD_TTL, /* HPEXPIREAT */
     FACTS_HSETEX,
+    FACTS_VECTOR_SETS,
+    FACTS_VECTOR_SETS_82, /* and reads those that Redis 8.2 and later write */
     FACTS_ACL,
     FACTS_PSYNC,
     FACTS_PSYNC2, /* replication id survives a failover */

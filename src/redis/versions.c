@@ -92,6 +92,8 @@ static const struct {
     [FACTS_SPUBLISH] = {V(7, 0, 0), 0},
     [FACTS_HASH_FIELD_TTL] = {V(7, 4, 0), V(9, 0, 0)},
     [FACTS_HSETEX] = {V(8, 0, 0), V(9, 0, 0)},
+    [FACTS_VECTOR_SETS] = {V(8, 0, 0), NEVER},
+    [FACTS_VECTOR_SETS_82] = {V(8, 2, 0), NEVER},
     [FACTS_ACL] = {V(6, 0, 0), 0},
     [FACTS_PSYNC] = {V(2, 8, 0), 0},
     [FACTS_PSYNC2] = {V(4, 0, 0), 0},

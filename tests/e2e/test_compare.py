@@ -111,6 +111,26 @@ def test_finds(pair, name, command, key, word):
 
 
 @pytest.mark.native
+@pytest.mark.parametrize("command, word", [
+    (["XREADGROUP", "GROUP", "idle", "waiting", "STREAMS", "stream:groups", "0"], "seen-time"),
+    (["XGROUP", "SETID", "stream:groups", "idle", "10-40", "ENTRIESREAD", "3"], "entries-read")])
+def test_finds_of_settled_streams(pair, command, word):
+    """Differences that are none as long as somebody may use the stream."""
+    a, b = pair
+    a.call("XGROUP", "CREATECONSUMER", "stream:groups", "idle", "waiting")
+    try:
+        Native(a, b).finish()
+        assert compare(a, b, settled=[b"stream:"]).count == 0
+        b.call(*command)
+        assert compare(a, b, recheck_s=0.02).count == 0
+        r = compare(a, b, recheck_s=0.02, settled=[b"stream:"])
+        assert r.count == 1 and word in r.differences[0], str(r)
+    finally:
+        a.call("XGROUP", "DELCONSUMER", "stream:groups", "idle", "waiting")
+        Native(a, b).finish()
+
+
+@pytest.mark.native
 def test_database_that_should_be_empty(pair):
     a, b = pair
     r = compare(a, b, db_map={0: 0, 1: 1})

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from lib.canon import differences, has_field_ttl, read_manifest, string
+from lib.matrix import known_names
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden"
 DUMPS = sorted(p.stem for p in (GOLDEN / "rdb").glob("*.rdb"))
@@ -15,7 +16,13 @@ RELEASE_CANDIDATE = "redis-7.0-rc1-prerelease"  # no released server reads it
 SEEN = {}  # large lists that were taken apart already
 
 
-@pytest.fixture(params=["default", "valkey-9.1", "redis-8.6", "redis-6.0"])
+EVERY_DUMP = ["default", "valkey-9.1", "redis-8.6", "redis-6.0"]
+# Into all others go those that have all types and encodings among them.
+EVERY_TYPE = ["redis-2.4.18", "redis-2.8.24", "redis-6.2.16", "redis-7.0.15", "redis-7.2.6-allkeys-lfu",
+              "redis-7.4-rc1-prerelease", "redis-7.4.1", "redis-8.6.3", "valkey-9.1.2"]
+
+
+@pytest.fixture(params=EVERY_DUMP)
 def into(request, running):
     return running(request.param)
 
@@ -35,6 +42,16 @@ def load_manifest(dump):
 
 @pytest.mark.parametrize("dump", [d for d in DUMPS if d != RELEASE_CANDIDATE])
 def test_dump(into, restore, dump):
+    check_dump(into, restore, dump)
+
+
+@pytest.mark.parametrize("dump", EVERY_TYPE)
+@pytest.mark.parametrize("other", [n for n in known_names() if n not in EVERY_DUMP])
+def test_dump_into_others(running, restore, other, dump):
+    check_dump(running(other), restore, dump)
+
+
+def check_dump(into, restore, dump):
     m, dead = load_manifest(dump)
     refused = {k.at for k in m.keys.values() if cannot_hold(into, dump, k)} - dead
     functions_too = bool(m.functions) and into.version < (7, 0, 0)

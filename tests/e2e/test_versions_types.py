@@ -192,3 +192,54 @@ def test_idempotent_producers_are_named(pair, keyhaul):
     named = lost(k, "what the stream knows of idempotent producers")
     assert len(named) == 10 and "plain" not in named
     assert "12 keys lost what the stream knows of idempotent producers" in k.stderr
+
+
+@pairs([("redis-8.6", "redis-8.0")])
+def test_vector_sets_for_8_0(pair, keyhaul):
+    """8.0 does not read what 8.2 and later write; the graphs too arrive as they are."""
+    source, target = pair
+    rng = random.Random(5)
+    with source.connect() as c:
+        for name, n, dim, more in (("one", 1, 3, ()), ("few", 30, 5, ("NOQUANT",)),
+                                   ("bits", 200, 64, ("BIN",)), ("large", 6000, 60, ())):
+            c.feed(("VADD", name, "VALUES", dim, *[rng.uniform(-1, 1) for _ in range(dim)],
+                    b"e\r\n%d" % i, *more, "SETATTR", '{"n":%d}' % i) for i in range(n))
+        c.feed(("VADD", "less", "REDUCE", 2, "VALUES", 4, *[rng.random() for _ in range(4)], i)
+               for i in range(50))
+        c.feed(("VREM", "large", b"e\r\n%d" % i) for i in range(0, 6000, 7))
+        c.call("PEXPIREAT", "few", int(time.time() * 1000) + 30 * MINUTE)
+        assert len(c.call("DUMP", "large")) > 1 << 20
+    k = keyhaul(source, target)
+    k.wait_caught_up()
+    payload = source.call("DUMP", "few")
+    source.call("RESTORE", "again", 0, payload)
+    k.finish()
+    r = assert_equal(source, target)
+    assert r.keys == 6 and "lost" not in k.stderr
+    for name in ("one", "few", "bits", "large", "less", "again"):
+        with source.connect() as a, target.connect() as b:
+            for e in a.call("VRANDMEMBER", name, 200):
+                x, y = (c.call("VLINKS", name, e) for c in (a, b))
+                assert [sorted(v) for v in x] == [sorted(v) for v in y], (name, e)
+    # and it lives on
+    for s in pair:
+        assert s.call("VADD", "few", "VALUES", 5, 1, 2, 3, 4, 5, "new", "NOQUANT") == 1
+        assert s.call("VREM", "large", b"e\r\n1") == 1
+
+
+@pytest.mark.parametrize("option", [(), ("--on-unsupported", "skip")])
+@pairs([("redis-8.0", "default"), ("redis-8.6", "valkey-9.1")])
+def test_vector_sets_the_target_lacks(pair, keyhaul, option):
+    source, target = pair
+    with source.connect() as c:
+        c.call("SET", "before", 1)
+        for i in range(12):
+            c.call("VADD", "v%d" % i, "VALUES", 2, 1, i, "e")
+    k = keyhaul(source, target, "--until", "caught-up", *option)
+    if option:
+        k.expect(0)
+        assert "12 keys lost everything" in k.stderr
+        assert target.call("KEYS", "*") == [b"before"]
+    else:
+        k.expect(1)
+        assert "has no vector sets" in k.said and '"v' in k.said

@@ -7,7 +7,9 @@
 //   sorted sets      -> 5, or 3       streams                    -> 26, 21, 19, or 15
 //
 // Streams only go down: the nodes that hold the messages are copied as they are, what the older
-// type has no place for is left out and told as a loss. Strings, modules, arrays have one form.
+// type has no place for is left out and told as a loss. Strings and arrays have one form, and so
+// have the values of modules: but for vector sets, which lost and found a number without a new
+// type.
 #ifndef KEYHAUL_WIRE_RDB_TRANSCODE_H
 #define KEYHAUL_WIRE_RDB_TRANSCODE_H
 
@@ -61,6 +63,14 @@ KH_MUST enum transcode_result transcode_value(const struct transcode *how, struc
 KH_MUST int transcode_stream_bare(struct reader *r, enum rdb_type have, enum rdb_type want,
                                   struct rdb_put *out, struct rdb_stream_meta *ret,
                                   unsigned *ret_loss, struct err *err);
+
+/* Is this value of a module, whose id stands at r->p, a vector set (Redis 8.0)? r->p stays. */
+KH_MUST int transcode_is_vectors(struct reader *r, bool *ret, struct err *err);
+/* A vector set as Redis 8.0 reads it: it does not read those of 8.2 and later, though their type
+ * and version are the same. Every later server reads it too. Nothing is lost. Bytes are released as
+ * they pass. *ret_unknown: it has a form that we do not know either, and has been left in it. */
+KH_MUST int transcode_vectors(struct reader *r, struct rdb_put *out, bool *ret_unknown,
+                              struct err *err);
 
 /* --- between transcode.c and transcode_stream.c --- */
 KH_MUST int transcode_stream(struct reader *r, enum rdb_type have, enum rdb_type want,
