@@ -57,11 +57,25 @@ void marks_drop(struct marks *m, uint64_t head)
     m->next_pos = m->end - m->first > 1 ? at(m, m->first + 1)->pos : UINT64_MAX;
 }
 
+void marks_clear(struct marks *m)
+{
+    m->first = m->end = m->cursor = 0;
+    m->next_pos = UINT64_MAX;
+}
+
 int64_t marks_time_at(struct marks *m, uint64_t pos)
 {
-    if (m->end == 0) return 0;
+    if (m->end == m->first) return 0;
     if (m->cursor < m->first || at(m, m->cursor)->pos > pos) m->cursor = m->first;
     while (m->cursor + 1 < m->end && at(m, m->cursor + 1)->pos <= pos)
         m->cursor++;
     return at(m, m->cursor)->ms;
+}
+
+int64_t marks_run(struct marks *m, uint64_t pos, uint64_t *ret_end)
+{
+    int64_t ms = marks_time_at(m, pos);
+    bool last = m->cursor + 1 >= m->end;
+    *ret_end = last ? UINT64_MAX : at(m, m->cursor + 1)->pos;
+    return ms;
 }

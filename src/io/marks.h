@@ -37,7 +37,7 @@ static inline bool marks_full(const struct marks *m)
 /* Whether bytes of this time need a mark of their own. */
 static inline bool marks_differs(const struct marks *m, int64_t ms)
 {
-    return ms != m->last_ms || m->end == 0;
+    return ms != m->last_ms || m->end == m->first;
 }
 
 /* Not when full. */
@@ -49,7 +49,12 @@ static inline void marks_consumed(struct marks *m, uint64_t head)
     if (head >= m->next_pos) marks_drop(m, head);
 }
 
-/* 0 when there never was a mark. Ascending questions are O(1) amortised. */
+/* Forget them all. */
+void marks_clear(struct marks *m);
+
+/* 0 when there is no mark. Ascending questions are O(1) amortised. */
 int64_t marks_time_at(struct marks *m, uint64_t pos);
+/* The same, and up to which position that time holds (UINT64_MAX: of all that comes). */
+int64_t marks_run(struct marks *m, uint64_t pos, uint64_t *ret_end);
 
 #endif
