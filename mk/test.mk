@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Tests, sanitizers, fuzzing, measuring.
 
-.PHONY: test unit-build list-unit e2e matrix asan ubsan tsan asan-build fuzz fuzz-build bench demo
+.PHONY: test unit-build list-unit e2e chaos chaos-named chaos-proof matrix asan ubsan tsan asan-build \
+        fuzz fuzz-build bench demo
 
 test: ## every test and check, with a total at the end (what ./run test does)
 	@$(PYTHON) tools/test-all
@@ -12,6 +13,21 @@ list-unit:
 
 e2e: $(BUILD)/keyhaul ## tests on real servers; E2E_ARGS="-k name" selects
 	$(PYTHON) -m pytest -q -p no:cacheprovider $(E2E_ARGS) tests/e2e
+
+# SEED: of the first round. Also: WITHOUT=oom,disk (faults to leave out), SECONDS=20 (each round).
+ROUNDS  ?= 20
+SECONDS ?= 20
+chaos: $(BUILD)/keyhaul ## kills, crashes, failovers, cuts under load; SEED=n ROUNDS=n again
+	KEYHAUL=$(abspath $(BUILD)/keyhaul) KEYHAUL_CHAOS=1 KEYHAUL_CHAOS_ROUNDS=$(ROUNDS) \
+	    KEYHAUL_CHAOS_SEED=$(or $(SEED),$(shell date +%s)) KEYHAUL_CHAOS_SECONDS=$(SECONDS) \
+	    KEYHAUL_CHAOS_WITHOUT=$(WITHOUT) \
+	    $(PYTHON) -m pytest -q -s -p no:cacheprovider $(CHAOS_ARGS) tests/e2e/chaos/test_rounds.py
+chaos-named: $(BUILD)/keyhaul ## each promise of exactly once by itself; CHAOS_ARGS="-k name"
+	KEYHAUL=$(abspath $(BUILD)/keyhaul) KEYHAUL_CHAOS=1 \
+	    $(PYTHON) -m pytest -q -p no:cacheprovider $(CHAOS_ARGS) tests/e2e/chaos/test_named.py
+chaos-proof: ## does that suite find what broken movers lose?
+	KEYHAUL_CHAOS=1 $(PYTHON) -m pytest -q -p no:cacheprovider $(CHAOS_ARGS) \
+	    tests/e2e/chaos/test_finds_loss.py
 
 matrix: $(BUILD)/keyhaul ## every fetched server to every other; writes docs/reference/compatibility.md
 	tests/servers

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from .resp import ReplyError
 
+CHECKPOINT = b"keyhaul:checkpoint:"  # the mover's own keys on the target are no data
 WINDOW = 20_000  # list items per read
 BATCH = 400      # keys per pipeline
 
@@ -154,8 +155,8 @@ class Comparison:
         self.a.call("SELECT", s)
         self.b.call("SELECT", t)
         self.db = "%d" % s if s == t else "%d->%d" % (s, t)
-        ka, kb = scan_keys(self.a) - self.ignore, scan_keys(self.b) - self.ignore
-        both = sorted(ka | kb)
+        keys = (scan_keys(self.a) | scan_keys(self.b)) - self.ignore
+        both = sorted(k for k in keys if not k.startswith(CHECKPOINT))
         self.result.keys += len(both)
         suspects = []
         for i in range(0, len(both), BATCH):

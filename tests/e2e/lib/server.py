@@ -126,7 +126,7 @@ class Server:
         conf.update(self.config)
         args = []
         for k, v in conf.items():
-            args += ["--" + k, str(v)]
+            args += ["--" + k, *(map(str, v) if isinstance(v, tuple) else [str(v)])]
         return args
 
     def spawn(self):
@@ -165,6 +165,23 @@ class Server:
                 pass
         if self.dir:
             shutil.rmtree(self.dir, ignore_errors=True)
+
+    def restart(self, timeout=30):
+        """After kill(): the same server again, with what its files hold; loaded when it returns."""
+        end = time.monotonic() + timeout
+        while True:
+            self.spawn()  # its port may still be taken: a connection of another that got it by chance
+            if self.wait_ready():
+                break
+            if time.monotonic() > end:
+                raise RuntimeError("%s does not come back: %s" % (self.name, self.log()[-2000:]))
+            time.sleep(0.1)
+        with self.connect() as c:
+            while c.info("persistence").get("loading") == "1":
+                if time.monotonic() > end:
+                    raise RuntimeError("%s is still loading" % self.name)
+                time.sleep(0.02)
+        return self
 
     def kill(self):
         """As a crash: no shutdown, no last words."""
