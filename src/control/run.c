@@ -146,7 +146,8 @@ struct spool_config run_spool_config(const struct run *r)
     return (struct spool_config){.ram_bytes = PIPELINE_RING_BYTES,
                                  .dir = r->spool_dir,
                                  .max_disk_bytes = r->spool_max,
-                                 .keep_bytes = SPOOL_KEEP};
+                                 .keep_bytes = SPOOL_KEEP,
+                                 .log_name = r->state ? "stream" : NULL};
 }
 
 int run_build(struct run *r, struct spool *spool, struct err *err)

@@ -532,9 +532,17 @@ static int send_units(struct batch *b, struct batch *unit, struct lane *l, struc
     return 0;
 }
 
+/* Is there anything to be gained? Of a single unit too, when it need not wait for the checkpoint.
+ */
 static bool has_units(const struct batch *b)
 {
-    return !b->together && n_units(b) > 1;
+    return !b->together && n_units(b) > (b->sealed ? 0 : 1) && n_marks(b) > 0;
+}
+
+/* Just a checkpoint, which the target has no memory for: let nothing wait for it. */
+static bool is_bare(const struct batch *b)
+{
+    return b->sealed && n_marks(b) == 0;
 }
 
 static int take_apart(struct batch *b, struct lane *l, struct err *err)
@@ -558,6 +566,10 @@ int batch_finish(struct batch *b, struct lane *l, struct err *err)
         if (lane_call_wait(l, err) < 0 || judge(b, l, &a, err) < 0) return -1;
         if (a.verdict == AGAIN) {
             counter_add(&l->counters->retries, b->data_cmds ? b->data_cmds : 1);
+            if (refusal_is_oom(a.why) && is_bare(b)) {
+                b->in_flight = b->sealed = false;
+                return lane_select(l, b->db, err); /* the next one relies on it */
+            }
             bool apart = tries >= OOM_TRIES && refusal_is_oom(a.why) && has_units(b);
             if ((apart ? take_apart(b, l, err) : lane_pause(l, a.why, err)) < 0) return -1;
             if (apart) break;
