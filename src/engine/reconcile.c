@@ -16,17 +16,16 @@
 int reconcile_begin(struct reconcile *rc, const struct db_select *select, struct counters *counters,
                     const char *dir, const char *existing_path, bool first, struct err *err)
 {
+    struct err why;
     uint64_t seed;
     *rc = (struct reconcile){.select = select, .counters = counters, .first = first};
     buf_init(&rc->late, RECONCILE_LATE_MAX);
-    if (keyset_load(&rc->existing, existing_path, err) < 0) {
-        if (err && err->code == ERR_FORMAT)
-            return err_set(err, ERR_FORMAT,
-                           "%.400s; it tells which keys of the target are not the task's: put a "
-                           "good copy back, or begin anew with --restart",
-                           err->msg);
-        return -1;
-    }
+    if (keyset_load(&rc->existing, existing_path, &why) < 0)
+        return err_set(err, why.code, "%.400s%s", why.msg,
+                       why.code != ERR_FORMAT
+                           ? ""
+                           : "; it tells which keys of the target are not the task's: put a good "
+                             "copy back, or begin anew with --restart");
     if (first) return 0;
     if (keyset_seed(&seed, err) < 0) return -1;
     return keyset_new(&rc->seen, dir, seed, 0, err);
