@@ -87,6 +87,21 @@ $(FUZZ_NAMES:%=fuzz-run-%): fuzz-run-%:
 	    $(patsubst %,-dict=%,$(wildcard tests/fuzz/$*.dict)) \
 	    $(FUZZ_BUILD)/corpus/$* $(wildcard tests/fuzz/corpus/$* tests/golden/$(*:fuzz_%=%))
 
+# Damaged dumps and payloads, as many as asked for, under the sanitizers of asan; what is wrong is
+# named by a number, with which it can be had again.
+MUTATE_ARGS ?= --count 200000
+MUTATE_SRC  := $(sort $(wildcard tests/mutate/*.c))
+MUTATE_WRAP := $(foreach f,malloc calloc realloc free,-Wl,--wrap=$(f))
+.PHONY: mutate mutate-program
+mutate: ## 200,000 damaged dumps and values, under the sanitizers; MUTATE_ARGS="--count 5000"
+	@$(ASAN) mutate-program
+	$(BUILD)-asan/mutate $(MUTATE_ARGS)
+
+mutate-program: $(BUILD)/mutate
+$(BUILD)/mutate: $(MUTATE_SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/libkeyhaul.a
+	@echo "  LINK  $@"
+	@$(CC) $(CFLAGS_ALL) -o $@ $^ $(LD_ALL) $(MUTATE_WRAP) $(LIBS_ALL)
+
 bench: $(BUILD)/keyhaul ## measure against native replication; BENCH_ARGS
 	$(PYTHON) bench/bench.py $(BENCH_ARGS)
 

@@ -28,7 +28,9 @@ struct digest {
     struct large large;
     struct buf scratch; /* a string; name of the consumer whose entries are being told */
     bool in_group, idmp;
-    uint64_t pending_count; /* deliveries of the entry told last */
+    bool pending; /* an entry has been told; its ID and deliveries */
+    uint8_t pending_id[ID_BYTES];
+    uint64_t pending_count;
     enum rdb_kind value;
 };
 
@@ -241,24 +243,31 @@ static int add_pending(struct digest *d, struct stream_id id, enum pending_tag t
     return sorter_add(&d->sorter, span_of(key, sizeof(key)), rest, nothing, err);
 }
 
+static void tell_pending_entry(struct digest *d, struct span key, struct span rest)
+{
+    struct hasher *h = state_of(d);
+    d->pending = true;
+    memcpy(d->pending_id, key.p, ID_BYTES);
+    memcpy(&d->pending_count, rest.p + 8, 8);
+    hasher_byte(h, 'P');
+    hasher_put(h, key.p, ID_BYTES);
+    hasher_put(h, rest.p, 8);
+}
+
 static int take_pending(void *ctx, struct span key, struct span rest, struct err *err)
 {
     struct digest *d = ctx;
-    struct hasher *h = &d->content;
-    (void)err;
-    bool entry = key.p[ID_BYTES] == PENDING_ENTRY;
-    if (entry) {
-        memcpy(&d->pending_count, rest.p + 8, 8);
-        h = state_of(d);
-    }
-    hasher_byte(h, 'P');
-    hasher_put(h, key.p, ID_BYTES);
-    if (entry) {
-        hasher_put(h, rest.p, 8);
+    if (key.p[ID_BYTES] == PENDING_ENTRY) {
+        tell_pending_entry(d, key, rest);
         return 0;
     }
-    hasher_str(h, rest);
-    hasher_u64(h, d->pending_count);
+    if (!d->pending || memcmp(d->pending_id, key.p, ID_BYTES) != 0)
+        return err_set(err, ERR_FORMAT,
+                       "a consumer of a stream has a pending entry that its group does not have");
+    hasher_byte(&d->content, 'P');
+    hasher_put(&d->content, key.p, ID_BYTES);
+    hasher_str(&d->content, rest);
+    hasher_u64(&d->content, d->pending_count);
     return 0;
 }
 
@@ -297,6 +306,7 @@ static int tell_group(struct digest *d, const struct rdb_stream_ev *ev, struct e
 {
     if (end_group(d, err) < 0) return -1;
     d->in_group = true;
+    d->pending = false;
     tell_name(&d->content, 'G', ev->name);
     tell_id(&d->content, ev->id);
     tell_name(state_of(d), 'G', ev->name);

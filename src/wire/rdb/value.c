@@ -90,7 +90,7 @@ static int skip_bytes(struct skip *k, uint64_t n, struct err *err)
 {
     struct reader *r = k->r;
     uint64_t pos = reader_pos(r);
-    if (pos > k->stop || n > k->stop - pos) return 1;
+    if (!k->release && (pos > k->stop || n > k->stop - pos)) return 1;
     if (KH_LIKELY(n <= (size_t)(r->end - r->p))) {
         r->p += n;
         if (k->release) reader_release(r);

@@ -235,12 +235,51 @@ static void a_file_that_cannot_be_made_is_told(void **state)
     digest_free(d);
 }
 
+/* A stream without messages, of one group: pending is `id`, once; its consumer has `owned`. */
+static int digest_pending(struct digest *d, uint8_t id, uint8_t owned, struct err *err)
+{
+    struct digest_result got;
+    struct reader r;
+    uint8_t pel[16 + 8 + 1] = {0}, consumer[1 + 1 + 8 + 1 + 16] = {1, 'c', [10] = 1};
+    struct buf value;
+    buf_init(&value, 1000);
+    add(&value, "\0\0\0\0\1\1g\0\0\1", 10); /* no nodes, length, last ID; g, ID, 1 pending */
+    pel[15] = id;
+    pel[24] = 7; /* deliveries */
+    add(&value, pel, sizeof(pel));
+    add(&value, "\1", 1);
+    consumer[26] = owned;
+    add(&value, consumer, sizeof(consumer));
+    reader_init_mem(&r, value.p, value.n);
+    int rc = digest_value(d, &r, RDB_STREAM, &got, err);
+    buf_release(&value);
+    return rc;
+}
+
+/* Else its deliveries would be those of whatever entry came before, be it of another key. */
+static void a_consumer_cannot_have_what_its_group_has_not(void **state)
+{
+    (void)state;
+    struct digest *d;
+    struct err err;
+    assert_int_equal(digest_new(&d, "/tmp", &err), 0);
+    assert_int_equal(digest_pending(d, 5, 5, &err), 0);
+    for (uint8_t owned = 4; owned <= 6; owned += 2) {
+        assert_int_equal(digest_pending(d, 5, owned, &err), -1);
+        assert_int_equal(err.code, ERR_FORMAT);
+        assert_non_null(strstr(err.msg, "pending entry"));
+    }
+    assert_int_equal(digest_pending(d, 5, 5, &err), 0);
+    digest_free(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(large_elements_are_as_any),
         cmocka_unit_test(a_cut_leaves_nothing_behind),
         cmocka_unit_test(a_file_that_cannot_be_made_is_told),
+        cmocka_unit_test(a_consumer_cannot_have_what_its_group_has_not),
     };
     return cmocka_run_group_tests(tests, make_elems, free_elems);
 }

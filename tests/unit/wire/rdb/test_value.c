@@ -170,6 +170,24 @@ static void any_size_passes_when_let_go(void **state)
     assert_int_equal(rdb_value_skip(&r, RDB_LIST, false, 90, &err), 1);
 }
 
+/* Not "over the limit", for there is none: what follows would be taken for records. */
+static void no_length_is_too_large_to_be_missed(void **state)
+{
+    (void)state;
+    static const enum rdb_type types[] = {RDB_STRING, RDB_SET, RDB_HASH_LISTPACK_EX, RDB_MODULE_2};
+    for (uint64_t n = UINT64_MAX - 20; n; n++) { /* up to the last */
+        for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+            m.n = 0;
+            if (types[i] == RDB_SET) put_len(&m, 2);
+            if (types[i] == RDB_HASH_LISTPACK_EX) put_le(&m, 0, 8);
+            if (types[i] == RDB_MODULE_2) put(&m, "\1\5", 2); /* id; opcode of a string */
+            put_len(&m, n);
+            put(&m, "some bytes", 10);
+            refused(types[i], "unexpected end of input");
+        }
+    }
+}
+
 static void every_type_has_its_kind(void **state)
 {
     (void)state;
@@ -195,6 +213,7 @@ int main(void)
         cmocka_unit_test(many_short_strings),
         cmocka_unit_test(text_scores),
         cmocka_unit_test(any_size_passes_when_let_go),
+        cmocka_unit_test(no_length_is_too_large_to_be_missed),
         cmocka_unit_test(every_type_has_its_kind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

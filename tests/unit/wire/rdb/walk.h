@@ -110,13 +110,20 @@ static inline int walk_stream(struct walk *w, struct reader *r, enum rdb_type t,
     return 0;
 }
 
+/* Holding, a length of nearly 2^64 is more than any limit. */
+static inline int walk_skip(struct reader *r, enum rdb_type t, bool release, struct err *err)
+{
+    int rc = rdb_value_skip(r, t, release, SIZE_MAX, err);
+    return rc == 1 && !release ? err_set(err, ERR_LIMIT, "more than can be held") : rc;
+}
+
 static inline int walk_value(struct walk *w, struct reader *r, enum rdb_type t, struct err *err)
 {
     switch (rdb_kind_of(t)) {
     case RDB_KIND_STRING: return walk_string(w, r, err);
     case RDB_KIND_STREAM: return walk_stream(w, r, t, err);
     case RDB_KIND_MODULE:
-    case RDB_KIND_ARRAY: return rdb_value_skip(r, t, w->release, SIZE_MAX, err);
+    case RDB_KIND_ARRAY: return walk_skip(r, t, w->release, err);
     default: return walk_elems(w, r, t, err);
     }
 }
@@ -125,7 +132,7 @@ static inline int walk_key(struct walk *w, struct reader *r, enum rdb_type t, st
 {
     uint64_t end = 0;
     if (w->skip_too) {
-        if (rdb_value_skip(r, t, false, SIZE_MAX, err) < 0) return -1;
+        if (walk_skip(r, t, false, err) < 0) return -1;
         end = reader_pos(r);
         r->p = r->keep;
     }
