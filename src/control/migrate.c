@@ -36,7 +36,6 @@ static int draw_owner(char owner[9], struct err *err)
 static int name_checkpoint(struct run *r, struct err *err)
 {
     struct batch_checkpoint *m = &r->mark;
-    buf_init(&m->moved, CHECKPOINT_KEY_MAX + CHECKPOINT_VALUE_MAX);
     buf_init(&r->fence, CHECKPOINT_KEY_MAX + 64);
     int n = snprintf(r->mark_key, sizeof(r->mark_key), CHECKPOINT_PREFIX "%s",
                      state_name(r->state));
@@ -58,10 +57,7 @@ static struct checkpoint place(const struct run *r, enum checkpoint_kind kind, u
 /* Written over a client: whoever wrote it before is fenced off. */
 static int take_over(struct run *r, struct client *c, const struct checkpoint *at, struct err *err)
 {
-    if (checkpoint_write(c, r->mark.db, r->mark.key, at, buf_span(&r->mark.moved), err) < 0)
-        return -1;
-    buf_clear(&r->mark.moved);
-    return 0;
+    return checkpoint_write(c, r->mark.db, r->mark.key, at, err);
 }
 
 /* Written over the lane, which is idle. */
@@ -114,10 +110,7 @@ static int note_all(struct run *r, struct err *err)
 static int read_plan(struct run *r, struct err *err)
 {
     bool restart = r->cfg->restart && !r->began;
-    buf_clear(&r->mark.moved);
-    if (checkpoint_read(r->target, r->mark.db, r->mark.key, &r->at,
-                        r->known ? &r->mark.moved : NULL, err) < 0)
-        return -1;
+    if (checkpoint_read(r->target, r->mark.db, r->mark.key, &r->at, err) < 0) return -1;
     bool strange = r->began && r->at.kind != CHECKPOINT_NONE && strcmp(r->at.owner, r->mark.owner);
     if (strange)
         return err_set(err, ERR_REFUSED,

@@ -259,7 +259,6 @@ void run_release(struct run *r)
 {
     run_release_parts(r);
     buf_release(&r->fence);
-    buf_release(&r->mark.moved);
     client_close(r->source);
     client_close(r->target);
     client_close(r->probe);

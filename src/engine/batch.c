@@ -36,7 +36,7 @@ int batch_begin(struct batch *b, int64_t db, struct err *err)
 {
     store_clear(&b->st);
     buf_clear(&b->marks);
-    b->together = b->sealed = b->renames = false;
+    b->together = b->sealed = false;
     b->whole.n = 0;
     b->n = b->end_offset = b->data_cmds = 0;
     b->received_ms = 0;
@@ -135,9 +135,8 @@ int batch_seal(struct batch *b, uint64_t offset, uint64_t db, struct err *err)
     char value[CHECKPOINT_VALUE_MAX];
     if (!cp || b->sealed) return 0;
     struct checkpoint c = place(cp, offset, db);
+    b->seal_at = b->n;
     if (batch_select(b, cp->db, err) < 0) return -1;
-    struct span del[] = {span_str("DEL"), buf_span(&cp->moved)};
-    if (cp->moved.n && batch_args(b, 2, del, err) < 0) return -1;
     struct span argv[] = {span_str("SET"), cp->key, span_of(value, checkpoint_put(value, &c))};
     b->sealed = true;
     return batch_args(b, 3, argv, err);
@@ -444,92 +443,83 @@ static uint64_t unit_end(const struct batch *b, size_t i)
     return i + 1 < n_units(b) ? mark_at(b, i)->n : b->n;
 }
 
-/* Commands up to `end`, from where w stands, into a batch of their own. */
-static int fill_unit(struct batch *b, struct batch *unit, struct walked *w, uint64_t from,
-                     uint64_t end, int64_t *db, struct err *err)
+/* Takes none of the memory that is wanting, and may be done twice: what follows the checkpoint and
+ * is of this kind alone need not be told there. */
+static bool only_removes(const char *name)
 {
-    uint64_t at = w->to;
-    if (batch_begin(unit, *db, err) < 0) return -1;
-    for (uint64_t i = from; i < end; i++) {
+    static const char *const names[] = {
+        "DEL",      "UNLINK",           "HDEL",          "SREM", "ZREM", "XDEL", "FLUSHDB",
+        "FLUSHALL", "ZREMRANGEBYSCORE", "ZREMRANGEBYLEX"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strcasecmp(name, names[i]) == 0) return true;
+    return false;
+}
+
+/* The unit as a batch of its own, with the checkpoint of its end; from where w stands to command
+ * `end`. */
+static int send_sealed(struct batch *b, struct batch *unit, struct lane *l, size_t i,
+                       struct walked *w, uint64_t from, struct err *err)
+{
+    uint64_t end = unit_end(b, i), at = w->to;
+    int64_t db = l->db;
+    if (batch_begin(unit, db, err) < 0) return -1;
+    for (uint64_t k = from; k < end; k++) {
         if (walk_next(&b->st, w, err) < 0) return -1;
-        if (strcasecmp(w->name, "SELECT") == 0 && !num_get_i64(span_str(w->arg1), db))
+        if (strcasecmp(w->name, "SELECT") == 0 && !num_get_i64(span_str(w->arg1), &db))
             return err_set(err, ERR_INTERNAL, "a batch does not read back");
     }
-    unit->n = end - from;
-    unit->db = *db;
-    return copy_range(&b->st, at, w->to, &unit->st, err);
-}
-
-/* Was the checkpoint, its last command, refused for want of memory, and nothing else? */
-static bool only_seal_refused(const struct batch *unit, const struct lane_outcome *o)
-{
-    struct lane_error e;
-    size_t at = 0;
-    bool seal = false;
-    for (const char *line; (line = lane_outcome_next(o, &at, &e)) != NULL;) {
-        if (e.nested >= 0 || (e.reply < o->main && e.reply != unit->n)) return false;
-        seal |= e.reply == unit->n && refusal_is_oom(line);
-    }
-    return seal;
-}
-
-/* Writing the checkpoint takes memory, which a unit that gives some back must not wait for: RENAME
- * takes none, so the key's name tells how far it is until it can be written again. */
-static int seal_by_name(struct batch *unit, const struct batch_whole *w, struct err *err)
-{
-    struct batch_checkpoint *cp = unit->checkpoint;
-    char name[CHECKPOINT_KEY_MAX + CHECKPOINT_VALUE_MAX];
-    struct checkpoint c = place(cp, w->offset, w->db);
-    struct span to = span_of(name, checkpoint_put_name(name, cp->key, &c));
-    struct span from = cp->moved.n ? buf_span(&cp->moved) : cp->key;
-    struct span argv[] = {span_str("RENAME"), from, to};
-    if (batch_select(unit, cp->db, err) < 0) return -1;
-    unit->sealed = unit->renames = true;
-    if (batch_args(unit, 3, argv, err) < 0) return -1;
-    buf_clear(&cp->moved);
-    return buf_add(&cp->moved, to.p, to.n, err);
-}
-
-/* A unit as a batch of its own, which cannot be taken apart any further. */
-static int send_unit(struct batch *unit, struct lane *l, struct err *err)
-{
+    unit->n = unit->seal_at = end - from;
+    unit->db = db;
     unit->together = true;
+    if (copy_range(&b->st, at, w->to, &unit->st, err) < 0) return -1;
+    if (i + 1 == n_units(b)) {
+        unit->sealed = b->sealed; /* is in it */
+    } else {
+        const struct batch_whole *m = mark_at(b, i);
+        if (b->sealed && batch_seal(unit, m->offset, m->db, err) < 0) return -1;
+    }
     if (batch_send(unit, l, err) < 0) return -1;
     return batch_finish(unit, l, err);
 }
 
-/* As send_unit(), with its place in the stream; `w`, `from` and `db` as before it, to fill it anew.
- */
-static int send_sealed(struct batch *b, struct batch *unit, struct lane *l, size_t i,
-                       struct walked w, uint64_t from, int64_t db, struct err *err)
+/* In MULTI nothing is taken from us while memory is wanting, not even DEL (Redis 7). By itself that
+ * is. 1 sent, w behind it; 0 the unit is another one. */
+static int send_removal(struct batch *b, struct batch *unit, struct lane *l, size_t i,
+                        struct walked *w, uint64_t from, struct err *err)
 {
-    const struct batch_whole *m = mark_at(b, i);
-    if (i + 1 < n_units(b) && batch_seal(unit, m->offset, m->db, err) < 0) return -1;
-    if (batch_send(unit, l, err) < 0 || lane_call_wait(l, err) < 0) return -1;
-    if (!only_seal_refused(unit, &l->outcome)) return batch_finish(unit, l, err);
-    unit->in_flight = false;
-    if (fill_unit(b, unit, &w, from, m->n, &db, err) < 0 || seal_by_name(unit, m, err) < 0)
+    struct walked next = *w;
+    uint64_t end = i < n_marks(b) ? mark_at(b, i)->n : b->n;
+    int64_t db = l->db;
+    if (end == from) return 0;
+    for (uint64_t k = from; k < end; k++) {
+        if (walk_next(&b->st, &next, err) < 0) return -1;
+        bool select = strcasecmp(next.name, "SELECT") == 0;
+        if (select ? !num_get_i64(span_str(next.arg1), &db) || k + 1 == end
+                   : k + 1 < end || !only_removes(next.name))
+            return 0;
+    }
+    if (lane_select(l, db, err) < 0 || batch_begin(unit, db, err) < 0 ||
+        copy_range(&b->st, next.from, next.to, &unit->st, err) < 0)
         return -1;
-    return send_unit(unit, l, err);
+    unit->n = 1;
+    unit->together = true;
+    if (batch_send(unit, l, err) < 0 || batch_finish(unit, l, err) < 0) return -1;
+    *w = next;
+    return 1;
 }
 
 static int send_units(struct batch *b, struct batch *unit, struct lane *l, struct err *err)
 {
     struct walked w = {.to = MULTI_BYTES};
-    int64_t db = l->db;
     uint64_t from = 0;
     for (size_t i = 0; i < n_units(b); i++) {
-        uint64_t end = unit_end(b, i);
-        struct walked before = w;
-        int64_t db_before = db;
-        if (fill_unit(b, unit, &w, from, end, &db, err) < 0) return -1;
-        int rc = b->checkpoint ? send_sealed(b, unit, l, i, before, from, db_before, err)
-                               : send_unit(unit, l, err);
+        int rc = b->sealed ? send_removal(b, unit, l, i, &w, from, err) : 0;
+        if (rc == 0) rc = send_sealed(b, unit, l, i, &w, from, err);
         if (rc < 0) return -1;
-        from = end;
-        db = unit->db;
+        if (rc == 1 && i + 1 == n_units(b)) b->sealed = false; /* not told: left for the next one */
+        from = unit_end(b, i);
     }
-    return 0;
+    return lane_select(l, b->db, err);
 }
 
 /* Is there anything to be gained? Of a single unit too, when it need not wait for the checkpoint.
@@ -542,7 +532,7 @@ static bool has_units(const struct batch *b)
 /* Just a checkpoint, which the target has no memory for: let nothing wait for it. */
 static bool is_bare(const struct batch *b)
 {
-    return b->sealed && n_marks(b) == 0;
+    return b->sealed && b->seal_at == 0;
 }
 
 static int take_apart(struct batch *b, struct lane *l, struct err *err)
@@ -580,7 +570,6 @@ int batch_finish(struct batch *b, struct lane *l, struct err *err)
             return -1;
         }
     }
-    if (b->sealed && !b->renames) buf_clear(&b->checkpoint->moved);
     lane_recovered(l);
     l->db = b->db;
     return 0;

@@ -38,7 +38,6 @@ struct batch_checkpoint {
     int64_t db;    /* of the target, where the key is */
     char owner[9]; /* this process */
     char replid[41];
-    struct buf moved; /* the name it has been given for want of memory; empty: none */
 };
 
 struct batch {
@@ -55,7 +54,7 @@ struct batch {
     bool together;    /* not to be taken apart: the marks do not tell all */
     struct batch_checkpoint *checkpoint; /* NULL none */
     bool sealed;                         /* it has been added ... */
-    bool renames;                        /* ... as the name of its key */
+    uint64_t seal_at;                    /* ... behind so many commands */
     struct { /* how much of it is whole: between commands, outside of the source's transactions */
         uint64_t bytes, n, data_cmds;
         int64_t db;

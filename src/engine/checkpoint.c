@@ -72,31 +72,3 @@ int checkpoint_parse(struct checkpoint *ret, struct span value, struct err *err)
 {
     return parse(ret, value) ? 0 : strange(err);
 }
-
-/* --- as a name --- */
-
-#define AT ":at:"
-
-size_t checkpoint_put_name(char out[CHECKPOINT_KEY_MAX + CHECKPOINT_VALUE_MAX], struct span key,
-                           const struct checkpoint *c)
-{
-    size_t n = key.n < CHECKPOINT_KEY_MAX - sizeof(AT) ? key.n : CHECKPOINT_KEY_MAX - sizeof(AT);
-    memcpy(out, key.p, n);
-    memcpy(out + n, AT, sizeof(AT) - 1);
-    n += sizeof(AT) - 1;
-    size_t value_n = checkpoint_put(out + n, c);
-    for (size_t i = n; i < n + value_n; i++)
-        if (out[i] == ' ') out[i] = '.';
-    return n + value_n;
-}
-
-int checkpoint_parse_name(struct checkpoint *ret, struct span key, struct span name,
-                          struct err *err)
-{
-    char value[CHECKPOINT_VALUE_MAX];
-    size_t head = key.n + sizeof(AT) - 1;
-    if (name.n < head || name.n - head >= sizeof(value)) return strange(err);
-    for (size_t i = head; i < name.n; i++)
-        value[i - head] = name.p[i] == '.' ? ' ' : (char)name.p[i];
-    return checkpoint_parse(ret, span_of(value, name.n - head), err);
-}

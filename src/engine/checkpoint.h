@@ -32,13 +32,6 @@ size_t checkpoint_put(char out[CHECKPOINT_VALUE_MAX], const struct checkpoint *c
 /* ERR_FORMAT: written by something else, or by a later version. */
 KH_MUST int checkpoint_parse(struct checkpoint *ret, struct span value, struct err *err);
 
-/* Where the value cannot be written for want of memory, the key is renamed: to "<key>:at:" and the
- * value with dots for its spaces. Returns the length; parse takes a whole such name. */
-size_t checkpoint_put_name(char out[CHECKPOINT_KEY_MAX + CHECKPOINT_VALUE_MAX], struct span key,
-                           const struct checkpoint *c);
-KH_MUST int checkpoint_parse_name(struct checkpoint *ret, struct span key, struct span name,
-                                  struct err *err);
-
 /* A key that is some task's checkpoint: never counted, compared or deleted as data. */
 static inline bool checkpoint_is_key(struct span key)
 {

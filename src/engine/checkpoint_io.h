@@ -3,7 +3,6 @@
 #ifndef KEYHAUL_ENGINE_CHECKPOINT_IO_H
 #define KEYHAUL_ENGINE_CHECKPOINT_IO_H
 
-#include "base/buf.h"
 #include "engine/checkpoint.h"
 #include "engine/select.h"
 #include "redis/client.h"
@@ -11,14 +10,12 @@
 /* The target's database that the key of this task is in. */
 int64_t checkpoint_db(const struct db_select *select);
 
-/* What the target says: CHECKPOINT_NONE when there is no such key. Looks for a renamed one too when
- * `renamed` says that there may be. Words of errors name the target. */
+/* What the target says: CHECKPOINT_NONE when there is no such key. */
 KH_MUST int checkpoint_read(struct client *c, int64_t db, struct span key, struct checkpoint *ret,
-                            struct buf *ret_name, struct err *err);
+                            struct err *err);
 
-/* Write it; a renamed one goes in the same transaction. */
 KH_MUST int checkpoint_write(struct client *c, int64_t db, struct span key,
-                             const struct checkpoint *cp, struct span renamed, struct err *err);
+                             const struct checkpoint *cp, struct err *err);
 KH_MUST int checkpoint_remove(struct client *c, int64_t db, struct span key, struct err *err);
 
 #endif

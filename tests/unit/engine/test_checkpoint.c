@@ -35,7 +35,6 @@ static const struct checkpoint cases[] = {
 static void reads_what_it_writes(void **state)
 {
     (void)state;
-    struct span key = span_str(CHECKPOINT_PREFIX "a-to-b");
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char text[CHECKPOINT_KEY_MAX + CHECKPOINT_VALUE_MAX];
         struct checkpoint c = {0};
@@ -46,10 +45,6 @@ static void reads_what_it_writes(void **state)
         same(&c, &cases[i]);
         for (size_t cut = 0; cut < 10; cut++) /* a number cut short is a number still */
             assert_int_equal(checkpoint_parse(&c, span_of(text, cut), &err), -1);
-        n = checkpoint_put_name(text, key, &cases[i]);
-        assert_true(checkpoint_is_key(span_of(text, n)));
-        assert_int_equal(checkpoint_parse_name(&c, key, span_of(text, n), &err), 0);
-        same(&c, &cases[i]);
     }
 }
 
@@ -77,6 +72,7 @@ static void refuses_what_it_did_not_write(void **state)
     }
     assert_false(checkpoint_is_key(span_str("keyhaul:checkpoint:")));
     assert_false(checkpoint_is_key(span_str("keyhaul:check")));
+    assert_true(checkpoint_is_key(span_str(CHECKPOINT_PREFIX "a-to-b")));
 }
 
 int main(void)
