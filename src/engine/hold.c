@@ -35,6 +35,7 @@ void hold_release(struct hold *h)
     buf_release(&h->keys);
     buf_release(&h->ask);
     batch_release(&h->batch);
+    hold_scan_release(h);
 }
 
 /* --- databases that change places --- */
@@ -76,6 +77,7 @@ static int set_name(struct hold *h, int64_t db, int64_t was_db, struct err *err)
 
 int hold_swapped(struct hold *h, int64_t a, int64_t b, struct err *err)
 {
+    h->swaps++;
     if (h->n == 0 || a == b) return 0;
     int64_t a_was = was(h, a), b_was = was(h, b);
     h->swapped = true;
@@ -121,9 +123,15 @@ static int64_t encode(const struct hold *h, int64_t at_ms)
 
 static void begin_holding(struct hold *h, int64_t now_ms)
 {
-    h->base_ms = now_ms;
+    if (h->base_ms == 0) h->base_ms = now_ms;
+    if (h->scan.wanted) return; /* it may find any */
     h->min_ms = INT64_MAX;
     h->max_ms = 0;
+}
+
+void hold_set_base(struct hold *h, int64_t base_ms)
+{
+    h->base_ms = base_ms;
 }
 
 /* A deadline that is not held is a risk for keys renewed at the last moment; to end all is worse.
@@ -164,9 +172,15 @@ int hold_deadline(struct hold *h, int64_t db, struct span key, int64_t at_ms, in
 
 int hold_moved(struct hold *h, int64_t db, struct span key, struct err *err)
 {
-    if (h->n == 0 || key.n > HOLD_KEY_MAX) return 0;
+    if ((h->n == 0 && !h->scan.wanted) || key.n > HOLD_KEY_MAX) return 0;
     struct hold_note note = note_of(h, db, key, h->max_ms);
     note.moved = 1;
+    return add_note(h, &note, key, err);
+}
+
+int hold_found(struct hold *h, int64_t db, struct span key, int64_t at_ms, struct err *err)
+{
+    struct hold_note note = note_of(h, db, key, at_ms);
     return add_note(h, &note, key, err);
 }
 
@@ -184,8 +198,7 @@ static bool is_due(struct hold_due due, int64_t at_ms)
     return at_ms < due.before_ms || at_ms > due.after_ms;
 }
 
-/* What the target tells of a key (deadline, or time left), and whether that stands for another. */
-static bool decode(const struct hold *h, int64_t told, int64_t now_ms, int64_t *ret_ms)
+bool hold_decode(const struct hold *h, int64_t told, int64_t now_ms, int64_t *ret_ms)
 {
     if (h->exact) {
         if (told < HOLD_SHIFT_MS) return false;
@@ -315,7 +328,7 @@ static int put_deadlines(struct hold *h, const struct taken *t, const int64_t *t
 {
     int64_t at, now_ms = clock_wall_ms();
     for (const struct asked *a = t->a; a < t->a + t->n; a++) {
-        if (!decode(h, told[a->reply], now_ms, &at)) continue;
+        if (!hold_decode(h, told[a->reply], now_ms, &at)) continue;
         if (!is_due(due, at) && at != a->note.at_ms) {
             if (keep_held(h, a, at, err) < 0) return -1;
             continue;

@@ -23,6 +23,8 @@
 
 #include "engine/batch.h"
 #include "engine/hold_notes.h"
+#include "engine/select.h"
+#include "redis/scan.h"
 
 /* About 4,459 years. Users do write deadlines that lie so far ahead (the year 9999): what is taken
  * for a held one must also stand for a time at which one was held. */
@@ -33,6 +35,18 @@
 #define HOLD_MARGIN_MS ((int64_t)1 << 35) /* never held are those a year or more ahead */
 #define HOLD_KEY_MAX   (8u << 20)         /* longer keys keep their deadlines */
 
+/* Looking for deadlines of a former run: hold_scan.c. */
+struct hold_scan {
+    bool wanted;             /* until all have been looked at */
+    struct client *c;        /* owned; NULL: not there yet, or lost */
+    struct server_facts dbs; /* which databases have keys */
+    size_t i;                /* of them */
+    bool open;               /* `page` is of it */
+    struct scan page;
+    uint64_t swaps, found;
+    const struct db_select *select;
+};
+
 struct hold {
     bool on;    /* false: no stream follows, deadlines are written as they are */
     bool exact; /* the target knows PEXPIRETIME (7.0+) */
@@ -40,12 +54,14 @@ struct hold {
     uint64_t n;             /* how many there are */
     uint64_t round;         /* of them a hold_go_round() has still to look at */
     bool told_full;         /* that there is no room for notes, said once */
-    int64_t base_ms;        /* time of the first note */
+    int64_t base_ms;        /* time of the first note, 0 none yet */
     int64_t min_ms, max_ms; /* real deadlines held since then lie between */
     /* Databases that SWAPDB gave the content of another: struct hold_name. Notes name a database
      * as it was called at the first note. */
     struct buf names, names_before; /* now; before the unfinished transaction */
     bool swapped;                   /* they differ */
+    uint64_t swaps;                 /* so far */
+    struct hold_scan scan;
     struct buf keys, ask;
     struct batch batch;
 };
@@ -91,5 +107,42 @@ KH_MUST static inline int hold_settle(struct hold *h, struct lane *l, uint64_t m
  * which begins the next round. */
 KH_MUST int hold_go_round(struct hold *h, struct lane *l, uint64_t max_keys, struct hold_due due,
                           struct err *err);
+
+/* --- after an end that was not orderly --- */
+
+/* The notes of a former run are lost, and the deadlines that it held stand on the target: those
+ * databases are gone through that the task moves to, and what is found is noted as if it had just
+ * been held. Also when a failover of the target has lost writes, for these may have been settled
+ * deadlines.
+ *
+ * Reads over a connection of its own; what is found is settled over the lane, like any other. It is
+ * done by hold_scan_step() while nothing is in flight or built: then what is read is of the
+ * stream's own place. */
+
+/* Before 7.0 what is held is told by the distance from this time (unix ms), so it must be kept in
+ * the task's state before the first deadline is held, and given here by each run. */
+void hold_set_base(struct hold *h, int64_t base_ms);
+void hold_scan_begin(struct hold *h, const struct db_select *select, int64_t now_ms);
+/* A scan is under way, or waits for a connection: deadlines that nobody has noted may be held. */
+static inline bool hold_scan_wanted(const struct hold *h)
+{
+    return h->scan.wanted;
+}
+static inline bool hold_scan_needs_client(const struct hold *h)
+{
+    return h->scan.wanted && !h->scan.c;
+}
+/* Taken over. When it fails it is closed, which is told in the log, and another one is needed:
+ * the scan begins again. */
+void hold_scan_client(struct hold *h, struct client *c);
+/* A page of keys. 1: there is more. 0: it is through, or needs a client. */
+int hold_scan_step(struct hold *h);
+
+/* --- between hold.c and hold_scan.c --- */
+
+KH_MUST int hold_found(struct hold *h, int64_t db, struct span key, int64_t at_ms, struct err *err);
+/* What the target tells of a key (PEXPIRETIME, or PTTL), and whether that stands for another. */
+bool hold_decode(const struct hold *h, int64_t told, int64_t now_ms, int64_t *ret_ms);
+void hold_scan_release(struct hold *h);
 
 #endif

@@ -66,15 +66,6 @@ int reconcile_loaded(struct reconcile *rc, struct err *err)
 
 /* --- which databases --- */
 
-/* Does some selected database of the source go to `to`? */
-static bool is_aim(const struct db_select *s, uint32_t to)
-{
-    if (db_select_target(s, to) == (int64_t)to) return true;
-    for (unsigned i = 0; i < s->n_map; i++)
-        if (s->map[i].to == to && db_select_target(s, s->map[i].from) == (int64_t)to) return true;
-    return false;
-}
-
 /* What the target has in its databases now. One that is loading does not tell all of it; what a
  * replica tells is not worth anything. */
 static int read_databases(struct client *target, struct server_facts *ret, struct err *err)
@@ -110,7 +101,7 @@ static int each_database(struct client *target, const struct db_select *select, 
     int rc = 0;
     if (read_databases(target, &now, err) < 0) return -1;
     for (size_t i = 0; i < now.n_db && rc == 0; i++)
-        if (now.db[i].keys && is_aim(select, now.db[i].db))
+        if (now.db[i].keys && db_select_is_aim(select, now.db[i].db))
             rc = each_page(target, &now, now.db[i].db, fn, ctx, err);
     facts_release(&now);
     if (rc == 0) rc = client_select(target, 0, err);

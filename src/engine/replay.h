@@ -29,7 +29,7 @@ struct replay_settle {
     int64_t asked_ms;  /* passed_ms as it was when the source was asked whether it has more */
     uint64_t answers;  /* of the probe; those after this one tell */
     bool quiet;        /* it had no more */
-    int64_t next_ms, next_round_ms;
+    int64_t next_ms, next_round_ms, next_scan_ms;
 };
 
 struct replay {

@@ -10,6 +10,7 @@
 #include "engine/replay_rules.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 
 #define RIPE_MS     60000 /* our clock may be so far ahead of the source's */
 #define QUIET_MS    250
@@ -19,6 +20,9 @@
 #define SETTLE_MS   100  /* those that are ripe are gathered for so long, ... */
 #define SETTLE_KEYS 1024 /* ... and so many are asked for at once, or the stream would wait */
 #define FULL_KEYS   4096 /* must be more than commands fit a batch */
+#define SCAN_MS     100  /* between two goes at what a former run has left, while changes come */
+#define SCAN_DRY_MS 10   /* how long one goes on when none come */
+#define SCAN_END_MS 5000 /* when told to stop: the rest is for the next run */
 
 static int leave_lane(struct replay *rp, int64_t db, struct err *err)
 {
@@ -41,18 +45,52 @@ static struct hold_due ripe_or_far(const struct replay *rp)
     return (struct hold_due){rp->now_ms - RIPE_MS, now + replay_hold_margin(rp, now)};
 }
 
+/* --- what a former run has left --- */
+
+static bool scan_is_due(const struct replay *rp)
+{
+    const struct hold *h = &rp->pl->hold;
+    return rp->caught_up && h->scan.wanted && h->scan.c &&
+           clock_mono_ms() >= rp->settle.next_scan_ms;
+}
+
+static void scan_for(struct replay *rp, int64_t ms)
+{
+    int64_t end = clock_mono_ms() + ms;
+    while (hold_scan_step(&rp->pl->hold) > 0 && clock_mono_ms() < end)
+        continue;
+    rp->settle.next_scan_ms = clock_mono_ms() + SCAN_MS;
+}
+
+static void scan_rest(struct replay *rp)
+{
+    struct hold *h = &rp->pl->hold;
+    int64_t end = clock_mono_ms() + SCAN_END_MS;
+    if (!h->scan.wanted) return;
+    while (hold_scan_step(h) > 0 && !(*rp->pl->stop && clock_mono_ms() > end))
+        continue;
+    if (h->scan.wanted)
+        log_warn("target: not all keys have been looked at; some may have an expiry that was held "
+                 "back, thousands of years ahead, until the task runs again");
+}
+
+/* --- by time --- */
+
 bool replay_settle_full(struct replay *rp)
 {
+    if (scan_is_due(rp)) return true;
     return rp->pl->hold.n >= FULL_KEYS && hold_is_due(&rp->pl->hold, ripe_or_far(rp));
 }
 
 int replay_settle_some(struct replay *rp, struct err *err)
 {
+    if (scan_is_due(rp)) scan_for(rp, 0);
     return settle(rp, FULL_KEYS, ripe_or_far(rp), err);
 }
 
 int replay_settle_all(struct replay *rp, struct err *err)
 {
+    scan_rest(rp);
     return settle(rp, 0, HOLD_ALL, err);
 }
 
@@ -91,6 +129,7 @@ static int settle_quiet(struct replay *rp, int64_t now_ms, struct err *err)
 int replay_settle_dry(struct replay *rp, struct err *err)
 {
     struct hold *h = &rp->pl->hold;
+    if (scan_is_due(rp)) scan_for(rp, SCAN_DRY_MS);
     int64_t now = clock_mono_ms();
     if (h->n == 0 || rp->file) return 0;
     if (rp->caught_up && is_quiet(rp, now)) return settle_quiet(rp, now, err);

@@ -143,6 +143,14 @@ int64_t db_select_target(const struct db_select *s, uint64_t db)
     return (int64_t)db;
 }
 
+bool db_select_is_aim(const struct db_select *s, uint32_t to)
+{
+    if (db_select_target(s, to) == (int64_t)to) return true;
+    for (unsigned i = 0; i < s->n_map; i++)
+        if (s->map[i].to == to && db_select_target(s, s->map[i].from) == (int64_t)to) return true;
+    return false;
+}
+
 int db_select_swap(const struct db_select *s, uint64_t a, uint64_t b)
 {
     bool has_a = db_select_target(s, a) >= 0, has_b = db_select_target(s, b) >= 0;

@@ -29,6 +29,9 @@ KH_MUST int db_select_parse_map(struct db_select *s, const char *map, struct err
 /* Target database of source database `db`, -1: not selected. */
 int64_t db_select_target(const struct db_select *s, uint64_t db);
 
+/* Does some selected database of the source go to target database `to`? */
+bool db_select_is_aim(const struct db_select *s, uint32_t to);
+
 /* SWAPDB a b met in the stream and passed on to the target with the mapped numbers: both selected,
  * nothing changes here. Returns: 0 neither selected, 2 both, 1 just one. */
 int db_select_swap(const struct db_select *s, uint64_t a, uint64_t b);
