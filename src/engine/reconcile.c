@@ -77,7 +77,9 @@ static int read_databases(struct client *target, struct server_facts *ret, struc
                    ret->loading ? "is loading its data" : "has become a replica");
 }
 
-typedef int page_fn(void *ctx, uint32_t db, const struct reply *keys, struct err *err);
+/* `scan`: to ask for the next page. */
+typedef int page_fn(void *ctx, uint32_t db, struct scan *scan, const struct reply *keys,
+                    struct err *err);
 
 static int each_page(struct client *target, const struct server_facts *facts, uint32_t db,
                      page_fn *fn, void *ctx, struct err *err)
@@ -88,7 +90,7 @@ static int each_page(struct client *target, const struct server_facts *facts, ui
     if (client_select(target, db, err) < 0) return -1;
     scan_begin(&scan, target, facts);
     while ((rc = scan_page(&scan, &keys, err)) == 1)
-        if ((rc = fn(ctx, db, keys, err)) < 0) break;
+        if ((rc = fn(ctx, db, &scan, keys, err)) < 0) break;
     scan_end(&scan);
     return rc;
 }
@@ -117,6 +119,7 @@ struct sweep {
     int (*step)(void *ctx, int max_wait_ms, struct err *err);
     void *step_ctx;
     uint64_t deleted;
+    unsigned unanswered;               /* deletions */
     struct span argv[1 + UNLINK_KEYS]; /* the command being gathered */
     size_t argc;
 };
@@ -133,9 +136,10 @@ static int is_stale(struct reconcile *rc, uint32_t db, struct span key, struct e
 static int send_deletion(struct sweep *s, struct err *err)
 {
     if (s->argc == 1) return 0;
-    int rc = client_sendv(s->target, s->argc, s->argv, err);
+    if (client_sendv(s->target, s->argc, s->argv, err) < 0) return -1;
     s->argc = 1;
-    return rc;
+    s->unanswered++;
+    return 0;
 }
 
 static int take_deletion(struct sweep *s, struct err *err)
@@ -153,9 +157,20 @@ static int take_deletion(struct sweep *s, struct err *err)
     return rc;
 }
 
-static int sweep_page(void *ctx, uint32_t db, const struct reply *keys, struct err *err)
+static int take_deletions(struct sweep *s, struct err *err)
+{
+    for (; s->unanswered; s->unanswered--)
+        if (take_deletion(s, err) < 0) return -1;
+    return 0;
+}
+
+/* On the wire: SCAN 1, SCAN 2, deletions of 1, SCAN 3, deletions of 2 ...: the target looks for the
+ * next page while this one is looked at. */
+static int sweep_page(void *ctx, uint32_t db, struct scan *scan, const struct reply *keys,
+                      struct err *err)
 {
     struct sweep *s = ctx;
+    if (take_deletions(s, err) < 0 || scan_ahead(scan, err) < 0) return -1;
     for (size_t i = 0; i < keys->n; i++) {
         int stale = is_stale(s->rc, db, keys->item[i].str, err);
         if (stale < 0) return -1;
@@ -164,8 +179,7 @@ static int sweep_page(void *ctx, uint32_t db, const struct reply *keys, struct e
             return -1;
     }
     if (send_deletion(s, err) < 0) return -1;
-    while (client_due(s->target))
-        if (take_deletion(s, err) < 0) return -1;
+    if (scan->over && take_deletions(s, err) < 0) return -1;
     return s->step ? s->step(s->step_ctx, 0, err) : 0;
 }
 
@@ -207,9 +221,11 @@ int reconcile_sweep(struct reconcile *rc, struct client *target, const struct se
 
 /* --- before the first load --- */
 
-static int note_page(void *ctx, uint32_t db, const struct reply *keys, struct err *err)
+static int note_page(void *ctx, uint32_t db, struct scan *scan, const struct reply *keys,
+                     struct err *err)
 {
     struct keyset *to = ctx;
+    if (scan_ahead(scan, err) < 0) return -1;
     for (size_t i = 0; i < keys->n; i++)
         if (!checkpoint_is_key(keys->item[i].str) && keyset_add(to, db, keys->item[i].str, err) < 0)
             return -1;

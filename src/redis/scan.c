@@ -48,11 +48,27 @@ static void suit_count(struct scan *s, size_t bytes)
         s->count /= 2;
 }
 
-static int next_page(struct scan *s, const struct reply **ret, struct err *err)
+static int ask_page(struct scan *s, struct err *err)
 {
     char count[16];
     snprintf(count, sizeof(count), "%u", s->count);
-    if (client_ask(s->c, &s->page, err, "SCAN", s->cursor, "COUNT", count, NULL) < 0) return -1;
+    if (client_send(s->c, err, "SCAN", s->cursor, "COUNT", count, NULL) < 0) return -1;
+    s->asked = true;
+    return 0;
+}
+
+int scan_ahead(struct scan *s, struct err *err)
+{
+    if (s->over || s->by_keys || s->asked) return 0;
+    return ask_page(s, err) < 0 ? -1 : client_flush(s->c, err);
+}
+
+static int next_page(struct scan *s, const struct reply **ret, struct err *err)
+{
+    if (!s->asked && ask_page(s, err) < 0) return -1;
+    if (client_recv(s->c, &s->page, err) < 0) return -1;
+    s->asked = false;
+    if (reply_is_error(s->page)) return client_refused(s->c, "SCAN", s->page, err);
     const struct reply *cursor = reply_at(s->page, 0), *keys = reply_at(s->page, 1);
     uint64_t number;
     size_t bytes;

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // All keys of a database, page by page: SCAN, in pages that suit how long the keys are.
 //
-//    scan_begin ── scan_page ... until 0 ── scan_end
+//    scan_begin ── scan_page [scan_ahead] ... until 0 ── scan_end
+//
+// After scan_ahead() the server looks for the next page while this one is worked on; then the next
+// reply of the client's is that of the scan, and scan_page() is to be called before others are
+// taken.
 //
 // A key that is there all the time is given at least once, others may be (SCAN's promise). A server
 // before 2.8 has KEYS only, which holds it up and answers at once: there a database of more than
@@ -18,6 +22,7 @@ struct scan {
     struct client *c;
     bool by_keys; /* KEYS, once */
     bool over;
+    bool asked; /* a reply is due */
     char cursor[24];
     unsigned count;
     struct reply *page;
@@ -30,5 +35,7 @@ void scan_end(struct scan *s);
 /* 1: *ret is an array of keys, all strings, possibly none, until the next call. 0: that was all.
  * ERR_UNSUPPORTED: too many for KEYS. */
 KH_MUST int scan_page(struct scan *s, const struct reply **ret, struct err *err);
+/* Ask for the next page, if there is one. */
+KH_MUST int scan_ahead(struct scan *s, struct err *err);
 
 #endif
