@@ -54,23 +54,14 @@ static struct checkpoint place(const struct run *r, enum checkpoint_kind kind, u
     return c;
 }
 
-/* Written over a client: whoever wrote it before is fenced off. */
-static int take_over(struct run *r, struct client *c, const struct checkpoint *at, struct err *err)
-{
-    return checkpoint_write(c, r->mark.db, r->mark.key, at, err);
-}
-
-/* Written over the lane, which is idle. */
+/* Over a connection of its own, for what a lane answers is not read. */
 static int mark_stream(struct run *r, uint64_t db, struct err *err)
 {
-    struct lane *l = &r->pl.lane;
     struct checkpoint at = place(r, CHECKPOINT_STREAM, r->pl.applied_offset, db);
-    char value[CHECKPOINT_VALUE_MAX];
-    struct span argv[] = {span_str("SET"), r->mark.key, span_of(value, checkpoint_put(value, &at))};
-    if (lane_call_strs(l, r->mark.db, 3, argv, err) < 0) return -1;
-    if (l->outcome.last.type == '-')
-        return err_set(err, ERR_TARGET, "target: cannot write the checkpoint: %s",
-                       l->outcome.last.line);
+    if (!r->target && run_open_side(r, &r->cfg->target, "target", &r->target, err) < 0) return -1;
+    if (checkpoint_replace(r->target, r->mark.db, r->mark.key, &at, false, err) < 0) return -1;
+    client_close(r->target);
+    r->target = NULL;
     return 0;
 }
 
@@ -110,7 +101,9 @@ static int note_all(struct run *r, struct err *err)
 static int read_plan(struct run *r, struct err *err)
 {
     bool restart = r->cfg->restart && !r->began;
-    if (checkpoint_read(r->target, r->mark.db, r->mark.key, &r->at, err) < 0) return -1;
+    if (checkpoint_claim(r->target, r->mark.db, r->mark.key, r->mark.owner, r->began, &r->at, err) <
+        0)
+        return -1;
     bool strange = r->began && r->at.kind != CHECKPOINT_NONE && strcmp(r->at.owner, r->mark.owner);
     if (strange)
         return err_set(err, ERR_REFUSED,
@@ -152,7 +145,9 @@ static int begin_loading(struct run *r, struct err *err)
     counter_set(&r->counters->snapshots, p->snapshots);
     if (save(r, err) < 0) return -1;
     struct checkpoint at = place(r, CHECKPOINT_LOADING, 0, 0);
-    if (take_over(r, r->target, &at, err) < 0) return -1;
+    if (checkpoint_replace(r->target, r->mark.db, r->mark.key, &at, r->at.kind == CHECKPOINT_NONE,
+                           err) < 0)
+        return -1;
     if (r->cfg->type == TASK_INCREMENTAL) return 0; /* no key is loaded */
     r->has_reconcile = true;
     return reconcile_begin(&r->reconcile, &r->cfg->select, r->counters, state_dir(r->state),
@@ -169,8 +164,6 @@ static int sweep(struct run *r, struct err *err)
     if (reconcile_sweep(&r->reconcile, r->target, &r->target_facts, pipeline_step, &r->pl, &deleted,
                         err) < 0)
         return -1;
-    client_close(r->target);
-    r->target = NULL;
     log_info("%s keys that the new snapshot does not have were deleted from the target",
              num_human_count(count, sizeof(count), deleted));
     return 0;
@@ -286,11 +279,6 @@ static int resume_stream(struct run *r, struct err *err)
     }
     memcpy(r->mark.replid, r->psync.replid, sizeof(r->mark.replid));
     r->psync.offset = r->at.offset;
-    struct checkpoint at = place(r, CHECKPOINT_STREAM, r->at.offset, r->at.db);
-    if (take_over(r, r->target, &at, err) < 0) {
-        spool_close(spool);
-        return -1;
-    }
     if (!p->spool_valid) {
         p->spool_pos = spool_tail(spool);
         p->spool_offset = r->at.offset;
@@ -356,15 +344,14 @@ int migrate_take_target(struct run *r, struct err *err)
     bool here = r->plan == PLAN_STREAM && r->at.offset >= pl->stream_offset &&
                 pos >= spool_first(pl->spool) && pos <= spool_tail(pl->spool);
     if (!here) return 1;
-    struct checkpoint at = place(r, CHECKPOINT_STREAM, r->at.offset, r->at.db);
-    if (take_over(r, r->target, &at, err) < 0 || client_select(r->target, 0, err) < 0 ||
-        client_take_conn(r->target, &conn, err) < 0)
-        return -1;
+    if (client_select(r->target, 0, err) < 0) return -1;
+    /* Not enough disk to go back: by PSYNC, then. */
+    if (pipeline_seek(pl, r->at.offset, err) < 0) return err->code == ERR_BUSY ? 1 : -1;
+    if (client_take_conn(r->target, &conn, err) < 0) return -1;
     r->target = NULL;
     uint64_t before = pl->applied_offset;
     lane_reset(&pl->lane, conn);
-    if (pipeline_seek(pl, r->at.offset, err) < 0 || replay_restart(&r->replay, r->at.db, err) < 0)
-        return -1;
+    if (replay_restart(&r->replay, r->at.db, err) < 0) return -1;
     if (r->at.offset < before)
         log_warn("the target has lost the last %llu bytes of the stream that it had confirmed (a "
                  "failover?); they are sent again",

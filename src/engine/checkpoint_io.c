@@ -5,6 +5,9 @@
 #include "base/num.h"
 
 #include <stdio.h>
+#include <string.h>
+
+#define CLAIM_TRIES 1000
 
 int64_t checkpoint_db(const struct db_select *select)
 {
@@ -24,30 +27,83 @@ static int refused(struct client *c, const char *command, struct reply *r, struc
     return err_wrap(err, "checkpoint");
 }
 
-int checkpoint_read(struct client *c, int64_t db, struct span key, struct checkpoint *ret,
-                    struct err *err)
+/* WATCH and GET. */
+static int look(struct client *c, int64_t db, struct span key, struct checkpoint *ret,
+                struct err *err)
 {
     struct reply *r;
-    struct span argv[] = {span_str("GET"), key};
+    struct span watch[] = {span_str("WATCH"), key}, get[] = {span_str("GET"), key};
     *ret = (struct checkpoint){0};
-    if (client_select(c, (uint64_t)db, err) < 0 || client_callv(c, &r, 2, argv, err) < 0) return -1;
+    if (client_select(c, (uint64_t)db, err) < 0 || client_callv(c, &r, 2, watch, err) < 0)
+        return -1;
+    if (reply_is_error(r)) return refused(c, "WATCH", r, err);
+    reply_free(r);
+    if (client_callv(c, &r, 2, get, err) < 0) return -1;
     if (reply_is_error(r)) return refused(c, "GET", r, err);
-    int rc = 0;
-    if (reply_has_text(r)) rc = checkpoint_parse(ret, r->str, err);
+    int rc = reply_has_text(r) ? checkpoint_parse(ret, r->str, err) : 0;
     reply_free(r);
     return rc;
 }
 
-int checkpoint_write(struct client *c, int64_t db, struct span key, const struct checkpoint *cp,
-                     struct err *err)
+/* MULTI, SET, EXEC: 1 written, 0 somebody else has written to the key, -1. */
+static int put(struct client *c, struct span key, const struct checkpoint *cp, struct err *err)
 {
     char value[CHECKPOINT_VALUE_MAX];
+    struct span set[] = {span_str("SET"), key, span_of(value, checkpoint_put(value, cp))};
+    struct err first = {0};
+    int rc = 0;
+    if (client_send(c, err, "MULTI", NULL) < 0 || client_sendv(c, 3, set, err) < 0 ||
+        client_send(c, err, "EXEC", NULL) < 0)
+        return -1;
+    for (int i = 0; i < 3; i++) {
+        struct reply *r;
+        if (client_recv(c, &r, err) < 0) return -1;
+        const struct reply *in = reply_at(r, 0);
+        const struct reply *bad = reply_is_error(r) ? r : in && reply_is_error(in) ? in : NULL;
+        if (bad && first.code == ERR_NONE) client_refused(c, "SET", bad, &first);
+        rc = i == 2 && r->type == REPLY_ARRAY;
+        reply_free(r);
+    }
+    if (first.code == ERR_NONE) return rc;
+    *err = first;
+    return err_wrap(err, "checkpoint");
+}
+
+static int unwatch(struct client *c, struct err *err)
+{
     struct reply *r;
-    struct span argv[] = {span_str("SET"), key, span_of(value, checkpoint_put(value, cp))};
-    if (client_select(c, (uint64_t)db, err) < 0 || client_callv(c, &r, 3, argv, err) < 0) return -1;
-    if (reply_is_error(r)) return refused(c, "SET", r, err);
+    if (client_call(c, &r, err, "UNWATCH", NULL) < 0) return -1;
     reply_free(r);
     return 0;
+}
+
+int checkpoint_claim(struct client *c, int64_t db, struct span key, const char *owner,
+                     bool only_ours, struct checkpoint *ret, struct err *err)
+{
+    for (int i = 0; i < CLAIM_TRIES; i++) {
+        struct checkpoint at;
+        if (look(c, db, key, &at, err) < 0) return -1;
+        bool ours = strcmp(at.owner, owner) == 0;
+        *ret = at;
+        if (at.kind == CHECKPOINT_NONE || (only_ours && !ours)) return unwatch(c, err);
+        snprintf(at.owner, sizeof(at.owner), "%s", owner);
+        int rc = put(c, key, &at, err);
+        if (rc != 0) return rc < 0 ? -1 : 0;
+    }
+    return err_set(err, ERR_BUSY, "checkpoint: another process writes to it all the time");
+}
+
+int checkpoint_replace(struct client *c, int64_t db, struct span key, const struct checkpoint *to,
+                       bool is_new, struct err *err)
+{
+    struct checkpoint at;
+    if (look(c, db, key, &at, err) < 0) return -1;
+    bool may = is_new ? at.kind == CHECKPOINT_NONE : strcmp(at.owner, to->owner) == 0;
+    int rc = may ? put(c, key, to, err) : unwatch(c, err);
+    if (rc != 0) return rc < 0 ? -1 : 0;
+    return err_set(err, ERR_REFUSED,
+                   "another process has taken this task over (two state folders, or two machines); "
+                   "this one ends");
 }
 
 int checkpoint_remove(struct client *c, int64_t db, struct span key, struct err *err)

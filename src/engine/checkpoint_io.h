@@ -10,12 +10,17 @@
 /* The target's database that the key of this task is in. */
 int64_t checkpoint_db(const struct db_select *select);
 
-/* What the target says: CHECKPOINT_NONE when there is no such key. */
-KH_MUST int checkpoint_read(struct client *c, int64_t db, struct span key, struct checkpoint *ret,
-                            struct err *err);
+/* What the target says, and from now on it is ours: in one step, so that nobody who wrote it before
+ * gets a batch through afterwards. CHECKPOINT_NONE when there is no such key (nothing is written
+ * then). `only_ours`: when its owner is another one it stays as it is. ERR_BUSY: it is written to
+ * all the time. */
+KH_MUST int checkpoint_claim(struct client *c, int64_t db, struct span key, const char *owner,
+                             bool only_ours, struct checkpoint *ret, struct err *err);
 
-KH_MUST int checkpoint_write(struct client *c, int64_t db, struct span key,
-                             const struct checkpoint *cp, struct err *err);
+/* Write it, if its owner is still that of `to`, or, with `is_new`, if there is none. ERR_REFUSED:
+ * another process has taken over. */
+KH_MUST int checkpoint_replace(struct client *c, int64_t db, struct span key,
+                               const struct checkpoint *to, bool is_new, struct err *err);
 KH_MUST int checkpoint_remove(struct client *c, int64_t db, struct span key, struct err *err);
 
 #endif

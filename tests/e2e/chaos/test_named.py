@@ -305,7 +305,7 @@ def test_second_process_of_a_task(side, task):
         second.start()
         second.wanted = False
     assert second.run.wait(15) not in (0, None)
-    assert "running" in second.run.said, second.run.said
+    assert "runs already" in second.run.said, second.run.said
     source.call("INCR", "n")
     ends_well(source, target, first)
 
