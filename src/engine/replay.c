@@ -33,7 +33,7 @@ static bool nothing_waits(struct replay *rp)
 static bool source_is_quiet(const struct replay *rp)
 {
     const struct pipeline *pl = rp->pl;
-    if (pl->probe.conn) return false;
+    if (pl->probe.conn || !pl->source) return false;
     return clock_mono_ms() - pl->source_heard_ms > QUIET_MS;
 }
 
