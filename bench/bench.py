@@ -8,7 +8,9 @@ us per key: of keyhaul itself, of source and target while it ran, and of source 
 REPLICAOF (a replica has no third process: compare the sums). Both use a diskless source without
 delay; the replica loads as --native-load says (the server's default writes the snapshot to disk
 first). Stream rows: CPU per command, the sustained rate, and the lag of a probe at 5,000 writes/s.
-Inspect row: an RDB of 200 MB that lies in the page cache, by keyhaul alone.
+Inspect row: RDBs of 100 to 240 MB that lie in the page cache, by keyhaul alone, on one core: passed
+over for the report, and each value decoded, sorted and hashed for the lines. With --before also by
+another build, run by run in turn.
 """
 import argparse
 import json
@@ -48,6 +50,10 @@ elseif t==3 then redis.call('SADD',k,i,i+1,i+2,i*3) elseif t==4 then
 redis.call('ZADD',k,x/7,'a',i,'b',1.5,v) else redis.call('HSET',k,'name',v,'n',i) end
 if i%2==0 then redis.call('PEXPIRE',k,3600000+x%1000000) end end"""
 
+LUA_JSON = """for i=ARGV[1],ARGV[2] do local t={} for j=1,8 do t[j]='{"id":'..(i*j)..',"name":"user'..i..
+'","email":"user'..i..'@example.com","score":'..(i%97*j)..'}' end if i%2==0 then
+redis.call('SET','json:'..i,table.concat(t,',')) else redis.call('RPUSH','l:'..i,unpack(t)) end end"""
+
 
 def scripted(script, size=0, slice_=20_000):
     def fill(client, count):
@@ -70,7 +76,14 @@ ROWS = {  # name: (keys at scale 1, words, fill)
     "big": (200, "strings of 5 MB", big_values),
 }
 STREAM_ROWS = ("stream", "lag")
-INSPECT_BYTES = 200_000_000  # of the RDB, at scale 1
+INSPECT = (  # words, compressed, ((fill, keys at scale 1), ...)
+    ("mixed, and strings of 1 KB", False, ((scripted(LUA_MIXED), 2_000_000),
+                                           (scripted(LUA_STRINGS, 1000), 110_000))),
+    ("mixed types, 62 B each", False, ((scripted(LUA_MIXED), 2_000_000),)),
+    ("strings of 100 B", False, ((scripted(LUA_STRINGS, 100), 1_000_000),)),
+    ("hashes of 20 fields", False, ((scripted(LUA_HASHES, 20, 5000), 200_000),)),
+    ("compressed JSON of 700 B", True, ((scripted(LUA_JSON), 400_000),)),
+)
 
 
 class Bench:
@@ -226,24 +239,34 @@ class Bench:
 
     # -- decoding ------------------------------------------------------------------------------
     def inspect_row(self):
-        """A file of 200 MB by itself: passed over for the report, and decoded for the lines."""
-        note("filling %d MB of mixed types for inspect" % (INSPECT_BYTES * self.opts.scale / 1e6))
-        with self.new_server("source") as source:
-            with source.connect(timeout=600) as c:
-                c.call("CONFIG", "SET", "rdbcompression", "no")
-                scripted(LUA_MIXED)(c, int(INSPECT_BYTES * self.opts.scale * 0.45 / 45))
-                scripted(LUA_STRINGS, 1000)(c, int(INSPECT_BYTES * self.opts.scale * 0.55 / 1000))
-                c.call("SAVE")
-            path = os.path.join(source.dir, "dump.rdb")
-            for form, what in (("json", "passed over (report)"), ("jsonl", "decoded (jsonl)")):
-                runs = [self.inspect_run(path, form) for _ in range(max(3, self.opts.runs))]
-                self.results.append({"row": "inspect", "what": what, "form": form,
-                                     "file_mb": os.path.getsize(path) / 1e6, **medians(runs)})
+        binaries = [("", keyhaul_binary())]
+        if self.opts.before:
+            binaries.insert(0, ("before", self.opts.before))
+        for words, compressed, fills in INSPECT:
+            note("filling " + words)
+            with self.new_server("source") as source:
+                with source.connect(timeout=600) as c:
+                    c.call("CONFIG", "SET", "rdbcompression", "yes" if compressed else "no")
+                    for fill, keys in fills:
+                        fill(c, max(1, int(keys * self.opts.scale)))
+                    c.call("SAVE")
+                self.inspect_file(os.path.join(source.dir, "dump.rdb"), words, binaries)
 
-    def inspect_run(self, path, form):
+    def inspect_file(self, path, words, binaries):
+        for form, what in (("json", "passed over"), ("jsonl", "decoded")):
+            runs = {who: [] for who, _ in binaries}
+            for _ in range(max(3, self.opts.runs)):
+                for who, binary in binaries:
+                    runs[who].append(self.inspect_run(binary, path, form))
+            for who, measured in runs.items():
+                self.results.append({"row": "inspect", "data": words, "what": what, "form": form,
+                                     "by": who, "file_mb": os.path.getsize(path) / 1e6,
+                                     **medians(measured)})
+
+    def inspect_run(self, binary, path, form):
         with open(os.devnull, "wb") as null, tempfile.TemporaryFile() as report:
             start = time.monotonic()
-            child = subprocess.Popen([keyhaul_binary(), "inspect", path, "--output", form],
+            child = subprocess.Popen([binary, "inspect", path, "--output", form],
                                      stdout=report if form == "json" else null)
             pid, rss = 0, 0.0
             while not pid:  # not rusage's size: there the parent's before exec counts as well
@@ -257,9 +280,10 @@ class Bench:
             if form == "json":
                 report.seek(0)
                 self.inspect_keys = json.load(report)["keys"]
+        cpu = rusage.ru_utime + rusage.ru_stime
         return {"wall_s": wall, "mb_per_s": os.path.getsize(path) / 1e6 / wall,
-                "keys_per_s": self.inspect_keys / wall,
-                "cpu_s": rusage.ru_utime + rusage.ru_stime, "rss_mb": rss}
+                "mb_per_cpu_s": os.path.getsize(path) / 1e6 / cpu,
+                "keys_per_s": self.inspect_keys / wall, "cpu_s": cpu, "rss_mb": rss}
 
 
 def pour(address, writer, count):
@@ -358,12 +382,18 @@ def print_table(results, opts):
 
 def print_inspect(results):
     rows = [r for r in results if r["row"] == "inspect"]
-    if rows:
-        print("decode: inspect of a %.0f MB RDB    MB/s     keys/s     wall s     CPU s    rss MB" %
-              rows[0]["file_mb"])
-    for r in rows:
-        print("  %-28s %8.0f %10.0f %10.2f %9.2f %9.1f" % (
-            r["what"], r["mb_per_s"], r["keys_per_s"], r["wall_s"], r["cpu_s"], r["rss_mb"]))
+    if not rows:
+        return
+    line = "%-27s %-12s %-7s %7s %10s %7s %9s %7s"
+    print("decode: inspect of RDBs of %.0f to %.0f MB, one core, median of the runs" % (
+        min(r["file_mb"] for r in rows), max(r["file_mb"] for r in rows)))
+    print(line % ("", "", "", "MB/s", "keys/s", "wall s", "MB/CPU s", "rss MB"))
+    print("-" * 93)
+    for i, r in enumerate(rows):
+        first = i == 0 or rows[i - 1]["data"] != r["data"]
+        print(line % (r["data"] if first else "", r["what"], r["by"], "%.0f" % r["mb_per_s"],
+                      "%.0f" % r["keys_per_s"], "%.2f" % r["wall_s"], "%.0f" % r["mb_per_cpu_s"],
+                      "%.1f" % r["rss_mb"]))
 
 
 def short(n):
@@ -381,6 +411,7 @@ def main():
     p.add_argument("--native-load", default="disabled",
                    choices=("disabled", "on-empty-db", "swapdb"),
                    help="the replica's repl-diskless-load")
+    p.add_argument("--before", metavar="KEYHAUL", help="another build, for the inspect row")
     p.add_argument("--json", metavar="FILE", help="all figures, - for standard output")
     opts = p.parse_args()
     rows = opts.rows.split(",")

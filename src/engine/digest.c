@@ -84,6 +84,7 @@ static int do_string(struct digest *d, struct reader *r, struct digest_result *r
     if (rdb_str_head(r, &s, err) < 0) return -1;
     ret->elements = s.n;
     hasher_u32(&d->content, s.n);
+    reader_release(r); /* so that what is still to be read may come to where this was */
     if (s.n > WHOLE_BYTES || s.stored > WHOLE_BYTES) return tell_pieces(d, r, &s, err);
     buf_clear(&d->scratch);
     if (rdb_str_body(r, &s, &d->scratch, WHOLE_BYTES, &whole, err) < 0) return -1;
@@ -424,11 +425,12 @@ int digest_value(struct digest *d, struct reader *r, enum rdb_type type, struct 
         return -1;
     }
     buf_trim(&d->scratch, SPLIT_BYTES);
-    hasher_end(&d->content, got.content);
-    got.has_state = d->has_state;
-    if (d->has_state) hasher_end(&d->state, got.state);
+    ret->counted = got.counted;
+    ret->elements = got.elements;
+    ret->has_state = d->has_state;
+    hasher_end(&d->content, ret->content);
+    if (d->has_state) hasher_end(&d->state, ret->state);
     reader_release(r);
-    *ret = got;
     return 0;
 }
 

@@ -92,16 +92,21 @@ void sorter_init(struct sorter *s, size_t mem_bytes, const char *dir)
         store_init(&s->file[i], 0, UINT64_MAX, dir);
 }
 
+static void clear_files(struct sorter *s)
+{
+    buf_clear(&s->runs);
+    for (int i = 0; i < 2; i++)
+        store_clear(&s->file[i]);
+}
+
 void sorter_clear(struct sorter *s)
 {
     buf_clear(&s->mem);
     buf_clear(&s->index);
-    buf_clear(&s->runs);
     buf_trim(&s->mem, s->mem_bytes);
     buf_trim(&s->index, s->mem_bytes);
-    for (int i = 0; i < 2; i++)
-        store_clear(&s->file[i]);
     s->largest = 0;
+    if (s->runs.n || store_size(&s->file[0]) || store_size(&s->file[1])) clear_files(s);
 }
 
 void sorter_release(struct sorter *s)
