@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The table of commands, and the choice among them.
 #include "cli/cli.h"
+#include "cli/screen.h"
 #include "control/nearest.h"
 #include "control/text.h"
 
@@ -36,6 +37,9 @@ static const char *const backup_examples[] = {
     "keyhaul backup --source redis://127.0.0.1:6379 --output dump.rdb",
     "Two databases of it, in the place of an older backup:",
     "keyhaul backup --source redis://127.0.0.1:6379 --db 0,3 \\\n    --output dump.rdb --force",
+    "Some of its keys:",
+    "keyhaul backup --source redis://127.0.0.1:6379 \\\n"
+    "    --keys 'user:*,cart:*' --skip-keys '*:tmp' --output users.rdb",
     NULL,
 };
 
@@ -87,7 +91,9 @@ static const struct cli_command commands[] = {
         .brief = "write the data of a live server into an RDB file",
         .about = "Writes a snapshot of a live Redis or Valkey server into an RDB file, which that "
                  "server, and every newer one of its family, loads at its start: values are copied "
-                 "byte by byte as the source sent them. With --db it holds only these databases.\n"
+                 "byte by byte as the source sent them. With --db and --keys it holds only these "
+                 "databases "
+                 "and keys.\n"
                  "The file is there under its name when all of it is on the disk, or not at all: a "
                  "signal ends with status 1 and leaves nothing.\n",
         .examples = backup_examples,
@@ -97,13 +103,16 @@ static const struct cli_command commands[] = {
         .name = "inspect",
         .option_bit = OPTION_COMMAND_INSPECT,
         .usage = "keyhaul inspect FILE|URI [options]",
-        .brief = "tell what an RDB or a live server holds",
-        .about = "Reads a snapshot, of any version, from a file or a live server, and reports its "
-                 "keys and bytes by database, type and encoding, the expiries, the biggest keys, "
-                 "and what a server of another version could not take as it is. Bytes are those of "
-                 "the snapshot: key, value and expiry as they are stored there.\n"
-                 "With --output jsonl it prints one line for each key, with a checksum that is the "
-                 "same wherever the key holds the same, whatever version or encoding.\n",
+        .brief = "tell what an RDB, an AOF or a live server holds",
+        .about =
+            "Reads a snapshot, of any version, from a file or a live server, and reports its "
+            "keys and bytes by database, type and encoding, the expiries, the biggest keys, "
+            "and what a server of another version could not take as it is. Bytes are those of "
+            "the snapshot: key, value and expiry as they are stored there.\n"
+            "Of an AOF that is the snapshot it begins with. The commands behind it are counted, "
+            "by name and database, and not run: the report says so.\n"
+            "With --output jsonl it prints one line for each key, with a checksum that is the "
+            "same wherever the key holds the same, whatever version or encoding.\n",
         .examples = inspect_examples,
         .run = cli_inspect,
     },
@@ -138,17 +147,19 @@ enum option_command cli_option_bit(const char *name)
 
 int cli_usage(const char *command, const struct err *err)
 {
-    struct err plain = *err;
-    text_make_plain(plain.msg);
-    fprintf(stderr, "keyhaul%s%s: %s\ntry: keyhaul help%s%s\n", command ? " " : "",
-            command ? command : "", plain.msg, command ? " " : "", command ? command : "");
+    char words[sizeof(err->msg) + 64];
+    snprintf(words, sizeof(words), "keyhaul%s%s: %s", command ? " " : "", command ? command : "",
+             err->msg);
+    screen_words(text_make_plain(words));
+    fprintf(stderr, "try: keyhaul help%s%s\n", command ? " " : "", command ? command : "");
     return err_exit_status(ERR_USAGE);
 }
 
 int cli_fail(const struct err *err)
 {
-    struct err plain = *err;
-    fprintf(stderr, "keyhaul: %s\n", text_make_plain(plain.msg));
+    char words[sizeof(err->msg) + 16];
+    snprintf(words, sizeof(words), "keyhaul: %s", err->msg);
+    screen_words(text_make_plain(words));
     return err_exit_status(err->code);
 }
 

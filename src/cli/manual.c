@@ -5,16 +5,30 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Words of ours, with every "--option" in them set as code. */
+/* An option, or what Markdown would read as its own: set as code. */
+static bool is_code(const char *word, size_t n)
+{
+    bool special = false;
+    for (size_t i = 0; i < n; i++)
+        special |= strchr("*[\\", word[i]) != NULL;
+    return special || strncmp(word, "--", 2) == 0;
+}
+
+/* A mark behind the word, that is none of it: not of "..." or "\\,". */
+static bool ends_sentence(const char *word, size_t n)
+{
+    return n > 2 && strchr(":,;.", word[n - 1]) && !strchr("\\.", word[n - 2]);
+}
+
 static void put_markdown_words(struct text *t, const char *words)
 {
     while (*words) {
         size_t n = strcspn(words, " ");
-        bool option = strncmp(words, "--", 2) == 0;
+        bool code = is_code(words, n);
         size_t bare = n;
-        while (option && bare > 2 && strchr(":,;", words[bare - 1]))
+        while (code && ends_sentence(words, bare))
             bare--;
-        text_printf(t, option ? "`%.*s`%.*s" : "%.*s%.*s", (int)bare, words, (int)(n - bare),
+        text_printf(t, code ? "`%.*s`%.*s" : "%.*s%.*s", (int)bare, words, (int)(n - bare),
                     words + bare);
         words += n;
         if (*words) text_add(t, " ");

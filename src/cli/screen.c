@@ -44,6 +44,19 @@ static void put(const struct text *t)
     }
 }
 
+void screen_words(const char *words)
+{
+    struct text t;
+    unsigned columns = terminal_columns();
+    text_init(&t, 16384);
+    if (isatty(STDERR_FILENO))
+        text_wrap(&t, words, 2, columns > 20 ? columns : 80);
+    else
+        text_printf(&t, "%s\n", words);
+    put(&t);
+    text_release(&t);
+}
+
 /* Takes the picture away and puts `line` (may be NULL) and, when wanted, the new one in its place.
  */
 static void repaint(struct screen *s, const char *line, bool picture)

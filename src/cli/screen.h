@@ -26,6 +26,9 @@ void screen_close(struct screen *s); /* takes the block away */
 void screen_draw(struct screen *s, const struct progress *p);
 void screen_say(struct screen *s, const char *line); /* a line that stays, above the block */
 
+/* A line on standard error; on a terminal broken at spaces, so that no word is cut by its edge. */
+void screen_words(const char *words);
+
 /* For log_config.around. Nothing happens while no screen is open. */
 void screen_around(bool before);
 

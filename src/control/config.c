@@ -272,6 +272,10 @@ static int read_source(struct task_config *t, const struct option_values *v, str
         t->file = input;
     }
     if (v->command == OPTION_COMMAND_RESTORE) t->file = options_text(v, OPTION_FILE);
+    if (t->file && strstr(t->file, "://")) /* not repeated: a password may be in it */
+        return err_set(err, ERR_USAGE,
+                       "FILE: a server cannot be restored; keyhaul migrate --source URI moves its "
+                       "data");
     return t->file ? 0 : read_side(&t->source, v, &source_options, err);
 }
 
@@ -283,6 +287,14 @@ static int read_target(struct task_config *t, const struct option_values *v, str
     t->backup = options_text(v, OPTION_BACKUP_FILE);
     t->force = options_given(v, OPTION_FORCE);
     if (!t->backup) return err_set(err, ERR_USAGE, "--output: missing, say which file to write");
+    if (strstr(t->backup, "://"))
+        return err_set(err, ERR_USAGE,
+                       "--output: a backup is a file; keyhaul migrate --target URI writes to a "
+                       "server");
+    if (strcmp(t->backup, "-") == 0)
+        return err_set(err, ERR_USAGE,
+                       "--output: standard output cannot be taken back when the source fails; name "
+                       "a file (./- for one of that name)");
     return 0;
 }
 

@@ -26,7 +26,9 @@ static bool is_standard(const char *path)
 /* By errno. What the user names wrongly is wrong usage; a file that a manifest names is missing. */
 static int cannot(const char *what, const char *path, bool named, struct err *err)
 {
+    bool like_server = named && errno == ENOENT && strchr(path, ':') && !strchr(path, '/');
     const char *advice = errno == EACCES ? "; run keyhaul as a user who may read it, or copy it"
+                         : like_server   ? "; a server is named by redis://host:port"
                                          : "";
     return err_set(err, errno == ENOENT && named ? ERR_USAGE : ERR_IO, "cannot %s %.300s: %s%s",
                    what, path, strerror(errno), advice);
@@ -50,10 +52,13 @@ static const struct magic magics[] = {
     {"ustar", 257, 5, "a tar archive", NULL},
 };
 
+/* ASCII: of other bytes nothing is said. */
 static bool is_text(struct span head)
 {
-    for (size_t i = 0; i < head.n; i++)
-        if (head.p[i] < 32 && !strchr("\t\n\r\f", head.p[i])) return false;
+    for (size_t i = 0; i < head.n; i++) {
+        uint8_t c = head.p[i];
+        if (c >= 127 || (c < 32 && c != '\t' && c != '\n' && c != '\r' && c != '\f')) return false;
+    }
     return true;
 }
 
@@ -249,11 +254,27 @@ static int add_directory(struct input *in, const char *dir, struct err *err)
     return no_aof(dir, err);
 }
 
+/* Its first line begins so, as no RDB and no AOF does; one of comments is told by its name. A pipe
+ * is none. */
+static bool is_manifest(const char *path)
+{
+    struct stat st;
+    char head[MAGIC_BYTES] = "";
+    bool named = ends_with(path, ".manifest");
+    if (stat(path, &st) < 0 || !S_ISREG(st.st_mode)) return named;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : pread(fd, head, sizeof(head), 0);
+    if (fd >= 0) close(fd);
+    if (n < 5) return named;
+    if (memcmp(head, "file ", 5) == 0) return true;
+    return named && head[0] != '*' && !aof_is_rdb((const uint8_t *)head, (size_t)n);
+}
+
 static int list_files(struct input *in, struct err *err)
 {
     if (is_standard(in->name)) return add_file(in, "", "-", err);
     if (is_dir(in->name)) return add_directory(in, in->name, err);
-    if (!ends_with(in->name, ".manifest")) return add_file(in, "", in->name, err);
+    if (!is_manifest(in->name)) return add_file(in, "", in->name, err);
     char dir[PATH_MAX];
     snprintf(dir, sizeof(dir), "%s", in->name);
     char *slash = strrchr(dir, '/');

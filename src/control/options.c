@@ -308,7 +308,7 @@ static int take_argument(struct option_values *v, enum option_command command, i
         const struct option_def *def = &option_defs[id];
         if (def->kind != OPTION_KIND_ARG || !(def->commands & command)) continue;
         int at = early ? 0 : optind, beyond = early ? optind : optind + 1;
-        if (at == argc) return err_set(err, ERR_USAGE, "%s: missing", def->name);
+        if (at == argc) return err_set(err, ERR_USAGE, "%s: missing, say what to read", def->name);
         if (beyond < argc)
             return err_set(err, ERR_USAGE, "%s: takes just one, argument %d is too many", def->name,
                            beyond + early);
@@ -318,8 +318,10 @@ static int take_argument(struct option_values *v, enum option_command command, i
         return rc;
     }
     if (optind == argc) return 0;
-    return err_set(err, ERR_USAGE,
-                   "argument %d is no option; servers are named by --source and --target", optind);
+    return err_set(err, ERR_USAGE, "argument %d is no option; %s", optind,
+                   command == OPTION_COMMAND_BACKUP
+                       ? "the server is named by --source, the file by --output"
+                       : "servers are named by --source and --target");
 }
 
 static int parse_args(struct option_values *v, enum option_command command, int argc, char **argv,

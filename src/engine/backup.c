@@ -25,7 +25,10 @@ static int cannot(const struct backup *b, const char *what, struct err *err)
     if (file_no_room(errno))
         return err_set(err, ERR_IO, "cannot %s %.300s: %s (%llu bytes were written)", what, b->temp,
                        strerror(errno), (unsigned long long)b->written);
-    return err_set(err, ERR_IO, "cannot %s %.300s: %s", what, b->temp, strerror(errno));
+    return err_set(err, ERR_IO, "cannot %s %.300s: %s%s", what, b->temp, strerror(errno),
+                   errno == ENOENT   ? "; make its directory first"
+                   : errno == EACCES ? "; name a place that you may write to"
+                                     : "");
 }
 
 static int exists(const struct backup *b, struct err *err)
@@ -69,7 +72,10 @@ int backup_open(struct backup *b, const struct backup_config *cfg, struct err *e
     buf_init(&b->out, OUT_BYTES);
     buf_init(&b->held, HELD_MAX + (some ? RDB_KEY_MAX : 0));
     if (stat(cfg->path, &st) == 0 && !S_ISREG(st.st_mode))
-        return err_set(err, ERR_USAGE, "%.300s is no regular file", cfg->path);
+        return err_set(err, ERR_USAGE,
+                       S_ISDIR(st.st_mode) ? "%.300s is a directory; name the file to make in it"
+                                           : "%.300s is no regular file",
+                       cfg->path);
     if (!cfg->force && lstat(cfg->path, &st) == 0) return exists(b, err);
     int n = snprintf(b->temp, sizeof(b->temp), "%s.tmp", cfg->path), rc;
     if (n < 0 || (size_t)n >= sizeof(b->temp))

@@ -163,7 +163,7 @@ def test_what_is_there_is_not_replaced(source, backup, tmp_path):
 
 @pytest.mark.parametrize("path, status, words", [
     ("/nowhere/at/all.rdb", 1, "cannot create /nowhere/at/all.rdb.tmp: No such file"),
-    ("/tmp", 2, "is no regular file"),
+    ("/tmp", 2, "is a directory; name the file to make in it"),
     ("/dev/null", 2, "is no regular file"),
 ])
 def test_odd_places(source, backup, path, status, words):

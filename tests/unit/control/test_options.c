@@ -322,9 +322,12 @@ static void the_file_stands_first_or_last(void **state)
 static void there_is_one_file(void **state)
 {
     (void)state;
-    REFUSED_BY(RESTORE, "FILE: missing", "--quiet");
-    REFUSED_BY(RESTORE, "FILE: missing", NULL);
-    REFUSED_BY(RESTORE, "FILE: missing", "--quiet", "--");
+    REFUSED_BY(RESTORE, "FILE: missing, say what to read", "--quiet");
+    REFUSED_BY(RESTORE, "FILE: missing, say what to read", NULL);
+    REFUSED_BY(RESTORE, "FILE: missing, say what to read", "--quiet", "--");
+    REFUSED_BY(OPTION_COMMAND_BACKUP,
+               "argument 1 is no option; the server is named by --source, the file by --output",
+               "x.rdb");
     REFUSED_BY(RESTORE, "FILE: must not be empty", "");
     REFUSED_BY(RESTORE, "FILE: must not be empty", "--quiet", "");
     REFUSED_BY(RESTORE, "FILE: takes just one, argument 2 is too many", "a.rdb", "hunter2");
