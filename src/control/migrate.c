@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "engine/checkpoint_io.h"
+#include "engine/replay_rules.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -129,6 +130,55 @@ static int read_plan(struct run *r, struct err *err)
     return 0;
 }
 
+/* --- deadlines --- */
+
+/* r->target is connected, and will be the lane's. Either the target expires nothing by itself, or
+ * deadlines are held. */
+static int keep_time(struct run *r, struct err *err)
+{
+    struct state_progress *p = state_progress(r->state);
+    if (r->cfg->type == TASK_FULL) return 0;
+    if (import_mode_look(&r->import, r->target, &r->target_facts, p->import_ours, err) < 0)
+        return -1;
+    if (r->import.can && !r->import.was_on) p->import_ours = true;
+    if (!p->hold_base_ms) p->hold_base_ms = clock_wall_ms();
+    if (save(r, err) < 0) return -1;
+    return import_mode_begin(&r->import, r->target, err);
+}
+
+static void begin_holding(struct run *r)
+{
+    r->pl.hold.on = r->cfg->type != TASK_FULL && !import_mode_on(&r->import);
+    hold_set_base(&r->pl.hold, state_progress(r->state)->hold_base_ms);
+}
+
+/* A connection for finding deadlines that a run before has held. */
+static int give_scan_client(struct run *r, struct err *err)
+{
+    struct client *c;
+    if (!hold_scan_needs_client(&r->pl.hold)) return 0;
+    if (run_open_side(r, &r->cfg->target, "target", &c, err) < 0) return -1;
+    hold_scan_client(&r->pl.hold, c);
+    return 0;
+}
+
+static int find_held(struct run *r, struct err *err)
+{
+    hold_scan_begin(&r->pl.hold, &r->cfg->select, clock_wall_ms());
+    return give_scan_client(r, err);
+}
+
+/* The last thing done: the target keeps time by itself again. */
+static int give_time_back(struct run *r, struct err *err)
+{
+    struct state_progress *p = state_progress(r->state);
+    if (!r->import.ours) return 0;
+    if (!r->target && run_open_side(r, &r->cfg->target, "target", &r->target, err) < 0) return -1;
+    if (import_mode_end(&r->import, r->target, err) < 0) return -1;
+    p->import_ours = r->import.ours;
+    return save(r, err);
+}
+
 /* --- by a snapshot --- */
 
 static int begin_loading(struct run *r, struct err *err)
@@ -215,8 +265,10 @@ static int take_snapshot(struct run *r, struct err *err)
 {
     if ((r->psync.conn ? run_await_snapshot(r, err) : run_attach(r, err)) < 0) return -1;
     memcpy(r->mark.replid, r->psync.replid, sizeof(r->mark.replid));
-    if (begin_loading(r, err) < 0 || run_build(r, NULL, err) < 0) return -1;
+    if (begin_loading(r, err) < 0 || keep_time(r, err) < 0 || run_build(r, NULL, err) < 0)
+        return -1;
     r->began = true;
+    begin_holding(r);
     if (run_load(r, err) < 0 || run_snapshot_end(&r->psync, &r->pl.r, err) < 0) return -1;
     r->reconcile.whole = true;
     run_tell_loaded(r);
@@ -283,8 +335,13 @@ static int resume_stream(struct run *r, struct err *err)
         p->spool_pos = spool_tail(spool);
         p->spool_offset = r->at.offset;
     }
+    if (keep_time(r, err) < 0) {
+        spool_close(spool);
+        return -1;
+    }
     if (run_build(r, spool, err) < 0) return -1;
     r->began = true;
+    begin_holding(r);
     pipeline_go_on(&r->pl, p->spool_pos, p->spool_offset);
     if (spool_keep(r->pl.spool, err) < 0 || pipeline_seek(&r->pl, r->at.offset, err) < 0) return -1;
     p->phase = STATE_STREAM;
@@ -293,7 +350,7 @@ static int resume_stream(struct run *r, struct err *err)
     bool clean = p->clean;
     p->clean = false;
     if (save(r, err) < 0) return -1;
-    (void)clean;
+    if (!clean && find_held(r, err) < 0) return -1;
     counter_set(&r->counters->snapshots, p->snapshots);
     char bytes[32];
     log_info("going on at offset %llu; %s wait in the spool", (unsigned long long)r->at.offset,
@@ -307,12 +364,16 @@ static int resume_stream(struct run *r, struct err *err)
 static int end_in_order(struct run *r, struct err *err)
 {
     struct state_progress *p = state_progress(r->state);
+    if (hold_scan_needs_client(&r->pl.hold)) { /* it was lost on the way */
+        if (give_scan_client(r, err) < 0 || replay_settle_all(&r->replay, err) < 0) return -1;
+    }
+    if (give_time_back(r, err) < 0) return -1;
     if (r->cfg->until == TASK_UNTIL_CAUGHT_UP && r->replay.caught_up) {
         r->pl.lane.fence = (struct span){0};
         return unmark(r, err);
     }
     if (!can_resume(r)) return 0;
-    p->clean = r->pl.hold.n == 0;
+    p->clean = r->pl.hold.n == 0 && !hold_scan_wanted(&r->pl.hold);
     return spool_sync(r->pl.spool, err) < 0 ? -1 : save(r, err);
 }
 
@@ -347,7 +408,10 @@ int migrate_take_target(struct run *r, struct err *err)
     if (client_select(r->target, 0, err) < 0) return -1;
     /* Not enough disk to go back: by PSYNC, then. */
     if (pipeline_seek(pl, r->at.offset, err) < 0) return err->code == ERR_BUSY ? 1 : -1;
-    if (client_take_conn(r->target, &conn, err) < 0) return -1;
+    if (import_mode_mark_conn(&r->import, r->target, err) < 0 ||
+        client_take_conn(r->target, &conn, err) < 0)
+        return -1;
+    pl->hold.on = !import_mode_on(&r->import);
     r->target = NULL;
     uint64_t before = pl->applied_offset;
     lane_reset(&pl->lane, conn);
@@ -356,6 +420,7 @@ int migrate_take_target(struct run *r, struct err *err)
         log_warn("the target has lost the last %llu bytes of the stream that it had confirmed (a "
                  "failover?); they are sent again",
                  (unsigned long long)(before - r->at.offset));
+    if (r->at.offset < before && find_held(r, err) < 0) return -1;
     log_info("target is back; going on at offset %llu", (unsigned long long)r->at.offset);
     return 0;
 }

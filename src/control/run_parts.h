@@ -6,6 +6,7 @@
 
 #include "check/check.h"
 #include "control/run.h"
+#include "engine/import_mode.h"
 #include "engine/load.h"
 #include "engine/reconcile.h"
 #include "engine/redial.h"
@@ -45,6 +46,7 @@ struct run {
     struct batch_checkpoint mark;
     char mark_key[CHECKPOINT_KEY_MAX];
     struct buf fence;
+    struct import_mode import;
     struct reconcile reconcile;
     bool has_reconcile;
     struct redial *source_dial, *target_dial;

@@ -42,6 +42,7 @@ struct state_progress {
     bool spool_valid;      /* the two hold for the files in spool/ */
     bool clean;            /* the last run ended in order: no deadlines are held on the target */
     int64_t hold_base_ms;  /* see hold.h; 0 none */
+    bool import_ours;      /* the task has turned on the target's import mode (import_mode.h) */
     uint64_t seed;         /* of keysets; made when the folder is made */
 };
 

@@ -235,6 +235,7 @@ void state_progress_put(struct text *t, const struct state_progress *p, const ch
     text_json_u64(t, "spool_pos", p->spool_pos);
     text_json_u64(t, "spool_offset", p->spool_offset);
     put_flag(t, "clean", p->clean);
+    put_flag(t, "import_ours", p->import_ours);
     text_json_i64(t, "hold_base_ms", p->hold_base_ms);
     text_json_text(t, "seed", seed);
     text_add(t, "}\n");
@@ -263,6 +264,7 @@ static int read_progress(struct state_progress *ret, char spool_dir[PATH_MAX], c
     p.spool_pos = (uint64_t)get_number(&f, "spool_pos");
     p.spool_offset = (uint64_t)get_number(&f, "spool_offset");
     p.clean = get_flag(&f, "clean");
+    p.import_ours = get_flag(&f, "import_ours");
     p.hold_base_ms = get_number(&f, "hold_base_ms");
     get_hex(&f, "seed", seed, sizeof(seed) - 1, false);
     p.seed = strtoull(seed, NULL, 16);
