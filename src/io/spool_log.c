@@ -67,13 +67,23 @@ bool spool_log_release(struct spool *s)
 
 /* ---- writing ---- */
 
+static void write_back_when_due(struct spool *s, int64_t now)
+{
+    if (s->segs.dirty_bytes == 0 || now - s->write_back_ms < WRITE_BACK_MS) return;
+    segs_write_back(&s->segs);
+    s->write_back_ms = now;
+}
+
 /* Append what comes after `logged`: 1, 0 no room (which is noted), -1. */
 static int put(struct spool *s, const struct iovec iov[2], size_t payload, struct err *err)
 {
     for (;;) {
         struct iovec copy[2] = {iov[0], iov[1]};
         int rc = segs_append(&s->segs, s->logged, copy, payload, err);
-        if (rc > 0) s->logged += payload;
+        if (rc > 0) {
+            s->logged += payload;
+            write_back_when_due(s, clock_mono_ms());
+        }
         if (rc != 0) return rc;
         if (drop_needless(s)) continue;
         spool_no_room(s);
@@ -227,10 +237,7 @@ int spool_log_step(struct spool *s, struct err *err)
 {
     if (s->segs.dirty_bytes == 0 && !s->no_room) return 0;
     int64_t now = clock_mono_ms();
-    if (s->segs.dirty_bytes && now - s->write_back_ms >= WRITE_BACK_MS) {
-        segs_write_back(&s->segs);
-        s->write_back_ms = now;
-    }
+    write_back_when_due(s, now);
     if (!s->no_room) return 0;
     spool_log_retry(s);
     if (s->trouble.code) {

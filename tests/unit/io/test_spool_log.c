@@ -247,6 +247,35 @@ static void test_keep_on_disk(void **state)
     }
 }
 
+/* A record half of which has been moved into the ring, and files behind it. */
+static void test_keep_half(void **state)
+{
+    (void)state;
+    struct spool_config cfg = config(4096, 1 << 20, 5000, 0);
+    struct model m;
+    struct err err;
+    model_init(&m, 1, 30000);
+    struct spool *s = open_spool(&cfg);
+    while (m.tail < 4000)
+        model_produce(&m, s, 100);
+    m.now++;
+    model_produce(&m, s, 3000);
+    assert_int_equal(spool_disk_bytes(s), 3100); /* the last of the ring is left free */
+    assert_int_equal(kit_files(kit.dir, NULL, 0), 0);
+    model_consume(&m, s, 1000);
+    assert_true(spool_refill(s, &err) > 0);
+    assert_true(spool_disk_bytes(s) > 1000);
+    for (; m.tail < m.max; m.now++)
+        model_produce(&m, s, 300);
+    assert_true(kit_files(kit.dir, NULL, 0) > 3);
+    assert_int_equal(spool_keep(s, &err), 0);
+    assert_int_equal(spool_first(s), m.head);
+    check_crash(&m, s, &cfg, true);
+    model_read_all(&m, s);
+    spool_discard(s);
+    model_release(&m);
+}
+
 static void seek(struct model *m, struct spool *s, uint64_t pos)
 {
     struct err err = {.msg = ""};
@@ -325,7 +354,8 @@ static void test_quota(void **state)
     (void)state;
     struct spool_config cfg = config(8192, 60000, 5000, 1 << 20);
     struct model m;
-    model_init(&m, 1, 400000);
+    model_init(&m, 1, 500000);
+    m.max = 400000;
     struct spool *s = open_log(&cfg);
     for (; m.tail < 300000; m.now++) {
         assert_true(model_produce(&m, s, 700) > 0);
@@ -355,6 +385,15 @@ static void test_quota(void **state)
         model_read_all(&m, s);
         spool_done(s, m.head);
     }
+    /* What the target lost and reads again is needed once more. */
+    uint64_t first = spool_first(s);
+    m.max += 100000;
+    seek(&m, s, first);
+    model_read_all(&m, s);
+    while (model_produce(&m, s, 700))
+        m.now++;
+    assert_true(m.tail < m.max);
+    assert_int_equal(spool_first(s), first);
     assert_int_equal(kit_lines(log, ""), 1); /* told once */
     kit_unlog(&kit);
     spool_discard(s);
@@ -385,6 +424,7 @@ static void test_full_disk(void **state)
                 m.now++;
             assert_int_equal(spool_seek(s, 0, &err), -1);
             assert_int_equal(err.code, ERR_BUSY);
+            model_read_all(&m, s);
         }
         assert_int_equal(spool_sync(s, &err), -1);
         assert_int_equal(err.code, ERR_BUSY);
@@ -393,6 +433,7 @@ static void test_full_disk(void **state)
         assert_int_equal(model_produce(&m, s, 500), 0);
         usleep(110000);
         assert_true(model_produce(&m, s, 500) > 0); /* by itself */
+        if (shape & 2) assert_int_equal(spool_disk_bytes(s), 0);
         check_crash(&m, s, &cfg, true);
         model_read_all(&m, s);
         seek(&m, s, 0);
@@ -584,11 +625,17 @@ static void test_model(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_keep_up),           cmocka_unit_test(test_names),
-        cmocka_unit_test(test_keep_on_disk),      cmocka_unit_test(test_seek),
-        cmocka_unit_test(test_one_byte_commits),  cmocka_unit_test(test_quota),
-        cmocka_unit_test(test_full_disk),         cmocka_unit_test(test_full_disk_keeping_up),
-        cmocka_unit_test(test_larger_than_quota), cmocka_unit_test(test_model),
+        cmocka_unit_test(test_keep_up),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_keep_on_disk),
+        cmocka_unit_test(test_keep_half),
+        cmocka_unit_test(test_seek),
+        cmocka_unit_test(test_one_byte_commits),
+        cmocka_unit_test(test_quota),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_full_disk_keeping_up),
+        cmocka_unit_test(test_larger_than_quota),
+        cmocka_unit_test(test_model),
     };
     return cmocka_run_group_tests_name("spool as a log", tests, make_root, drop_root);
 }
