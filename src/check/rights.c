@@ -22,6 +22,7 @@ static const struct probe {
 } PROBES[] = {
     {NEED_LOAD, -1, "EXISTS " PROBE_KEY},
     {NEED_LOAD, -1, "DBSIZE"},
+    {NEED_LOAD, FACTS_SCAN, "SCAN 0"},
     {NEED_LOAD, -1, "SELECT 0"},
     {NEED_LOAD, -1, "DEL " PROBE_KEY},
     {NEED_LOAD, FACTS_UNLINK, "UNLINK " PROBE_KEY},

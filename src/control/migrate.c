@@ -95,8 +95,8 @@ static int note_all(struct run *r, struct err *err)
 {
     log_warn("the folder of this task is new, but the target knows the task: no key that is on the "
              "target now will be deleted, should a new snapshot be needed");
-    return reconcile_note_existing(r->target, &r->target_facts, &r->cfg->select,
-                                   state_dir(r->state), state_existing_path(r->state), err);
+    return reconcile_note_unsure(r->target, &r->target_facts, &r->cfg->select, state_dir(r->state),
+                                 state_existing_path(r->state), err);
 }
 
 static int read_plan(struct run *r, struct err *err)
@@ -204,16 +204,32 @@ static int begin_loading(struct run *r, struct err *err)
                            state_existing_path(r->state), fresh, err);
 }
 
+/* 0: done, 1: not yet: what stood in the way has been waited for. */
+static int sweep_once(struct run *r, uint64_t *ret_deleted, struct err *err)
+{
+    struct err why;
+    client_close(r->target);
+    r->target = NULL;
+    if (run_open_side(r, &r->cfg->target, "target", &r->target, &why) == 0 &&
+        reconcile_sweep(&r->reconcile, r->target, &r->target_facts, pipeline_step, &r->pl,
+                        ret_deleted, &why) == 0)
+        return 0;
+    if (why.code != ERR_BUSY && why.code != ERR_NET) return err_set(err, why.code, "%s", why.msg);
+    return lane_pause(&r->pl.lane, why.msg, err) < 0 ? -1 : 1;
+}
+
 /* Keys that the source has deleted since the snapshot before. Over a connection of its own. */
 static int sweep(struct run *r, struct err *err)
 {
-    uint64_t deleted = 0;
     char count[32];
+    int rc;
     if (r->plan == PLAN_FRESH || r->cfg->type == TASK_INCREMENTAL) return 0;
-    if (run_open_side(r, &r->cfg->target, "target", &r->target, err) < 0) return -1;
-    if (reconcile_sweep(&r->reconcile, r->target, &r->target_facts, pipeline_step, &r->pl, &deleted,
-                        err) < 0)
-        return -1;
+    uint64_t before = counter_get(&r->counters->keys_deleted), deleted = 0;
+    while ((rc = sweep_once(r, &deleted, err)) == 1)
+        continue;
+    if (rc < 0) return -1;
+    lane_recovered(&r->pl.lane);
+    deleted = counter_get(&r->counters->keys_deleted) - before;
     log_info("%s keys that the new snapshot does not have were deleted from the target",
              num_human_count(count, sizeof(count), deleted));
     return 0;
@@ -270,7 +286,6 @@ static int take_snapshot(struct run *r, struct err *err)
     r->began = true;
     begin_holding(r);
     if (run_load(r, err) < 0 || run_snapshot_end(&r->psync, &r->pl.r, err) < 0) return -1;
-    r->reconcile.whole = true;
     run_tell_loaded(r);
     if (sweep(r, err) < 0) return -1;
     if (r->cfg->type == TASK_FULL) return unmark(r, err);

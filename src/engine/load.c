@@ -50,6 +50,11 @@ int load_init(struct load *ld, const struct load_config *cfg, struct err *err)
     /* What is not looked at would be taken for gone. */
     if (ld->reconcile && (ld->discard || !key_select_all(ld->keys)))
         return err_set(err, ERR_INTERNAL, "only a whole snapshot can be reconciled");
+    if (ld->reconcile && ld->reconcile->unsure && ld->on_conflict == TASK_CONFLICT_SKIP)
+        return err_set(err, ERR_REFUSED,
+                       "which keys stood on the target before this task is not known any more (its "
+                       "folder is new, the target knows it already), so --on-conflict skip cannot "
+                       "tell what to leave alone; nothing was written; choose overwrite");
     return 0;
 }
 
@@ -347,11 +352,13 @@ static int load_selected(struct load *ld, struct rdb_rec *rec, struct err *err)
 /* It stood there before the task. Under skip, and in a first load, it is met as any other. */
 static int load_foreign(struct load *ld, const struct rdb_rec *rec, struct err *err)
 {
-    bool first = ld->reconcile->first;
-    ld->replace = false;
+    const struct reconcile *rc = ld->reconcile;
+    ld->replace = rc->unsure;
     if (ld->on_conflict == TASK_CONFLICT_SKIP) return 0;
-    if (ld->on_conflict == TASK_CONFLICT_FAIL && (first || load_existing(ld, rec, err) < 0))
-        return first ? 0 : -1;
+    if (ld->on_conflict == TASK_CONFLICT_FAIL) {
+        if (rc->first) return 0;
+        if (load_existing(ld, rec, err) < 0) return -1;
+    }
     ld->replace = true;
     return reconcile_take(ld->reconcile, ld->to_db, rec->a, err);
 }
@@ -397,6 +404,7 @@ static int replaces_library(struct load *ld, struct span code, struct err *err)
     if (reconcile_seen(rc, RECONCILE_LIBRARIES, name, err) < 0) return -1;
     int foreign = reconcile_existed(rc, RECONCILE_LIBRARIES, name, err);
     if (foreign < 0) return -1;
+    over |= rc->unsure;
     if (over && reconcile_take(rc, RECONCILE_LIBRARIES, name, err) < 0) return -1;
     return over || !(rc->first || foreign);
 }

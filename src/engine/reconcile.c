@@ -10,8 +10,9 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define UNLINK_KEYS 256 /* of one command */
-#define DEL_KEYS    16  /* the same before 4.0, where deleting takes time and holds the server up */
+#define UNSURE      (INT64_MAX - 1) /* database of the one key that says so */
+#define UNLINK_KEYS 256             /* of one command */
+#define DEL_KEYS    16 /* the same before 4.0, where deleting takes time and holds the server up */
 
 int reconcile_begin(struct reconcile *rc, const struct db_select *select, struct counters *counters,
                     const char *dir, const char *existing_path, bool first, struct err *err)
@@ -25,7 +26,11 @@ int reconcile_begin(struct reconcile *rc, const struct db_select *select, struct
                        why.code != ERR_FORMAT
                            ? ""
                            : "; it tells which keys of the target are not the task's: put a good "
-                             "copy back, or begin anew with --restart");
+                             "copy back, or remove the folder it is in: the task goes on then, "
+                             "but deletes no key that is on the target now");
+    int unsure = reconcile_existed(rc, UNSURE, span_str("unsure"), err);
+    if (unsure < 0) return -1;
+    rc->unsure = unsure;
     if (first) return 0;
     if (keyset_seed(&seed, err) < 0) return -1;
     return keyset_new(&rc->seen, dir, seed, 0, err);
@@ -243,14 +248,29 @@ static int note_all(struct keyset *to, struct client *target, const struct serve
     return err_set(err, ERR_IO, "cannot remove %.300s: %s", path, strerror(errno));
 }
 
-int reconcile_note_existing(struct client *target, const struct server_facts *facts,
-                            const struct db_select *select, const char *dir, const char *path,
-                            struct err *err)
+static int note(struct client *target, const struct server_facts *facts,
+                const struct db_select *select, const char *dir, const char *path, bool unsure,
+                struct err *err)
 {
     struct keyset *to;
     uint64_t seed;
     if (keyset_seed(&seed, err) < 0 || keyset_new(&to, dir, seed, 0, err) < 0) return -1;
-    int rc = note_all(to, target, facts, select, path, err);
+    int rc = unsure ? keyset_add(to, UNSURE, span_str("unsure"), err) : 0;
+    if (rc == 0) rc = note_all(to, target, facts, select, path, err);
     keyset_free(to);
     return rc < 0 && err ? err_wrap(err, "noting what stands on the target") : rc;
+}
+
+int reconcile_note_existing(struct client *target, const struct server_facts *facts,
+                            const struct db_select *select, const char *dir, const char *path,
+                            struct err *err)
+{
+    return note(target, facts, select, dir, path, false, err);
+}
+
+int reconcile_note_unsure(struct client *target, const struct server_facts *facts,
+                          const struct db_select *select, const char *dir, const char *path,
+                          struct err *err)
+{
+    return note(target, facts, select, dir, path, true, err);
 }

@@ -31,6 +31,7 @@ struct reconcile {
     struct counters *counters;
     bool first;   /* the task's first load */
     bool whole;   /* the snapshot was loaded to its end: without that nothing is deleted */
+    bool unsure;  /* what existed may be the task's own: replaced, but not deleted */
     bool unclear; /* a library has no name that could be read: then none is deleted */
     /* Libraries that the target did not take because another one there, which may be about to go,
      * has a function of theirs: uint32_t length, code. Loaded by the sweep. */
@@ -77,6 +78,11 @@ KH_MUST int reconcile_sweep(struct reconcile *rc, struct client *target,
 KH_MUST int reconcile_note_existing(struct client *target, const struct server_facts *facts,
                                     const struct db_select *select, const char *dir,
                                     const char *path, struct err *err);
+/* The task has been here before, but what was noted is gone (another machine): note all of it, as
+ * keys that are the task's or not. */
+KH_MUST int reconcile_note_unsure(struct client *target, const struct server_facts *facts,
+                                  const struct db_select *select, const char *dir, const char *path,
+                                  struct err *err);
 
 /* --- reconcile_lib.c, for reconcile.c --- */
 

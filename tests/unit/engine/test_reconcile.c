@@ -302,7 +302,7 @@ static void damaged_notes(void **state)
     fclose(f);
     assert_int_equal(reconcile_begin(&rc, &all, &counters, dir, path, false, &err), -1);
     assert_int_equal(err.code, ERR_FORMAT);
-    if (!strstr(err.msg, path) || !strstr(err.msg, "--restart")) fail_msg("%s", err.msg);
+    if (!strstr(err.msg, path) || !strstr(err.msg, "remove the folder")) fail_msg("%s", err.msg);
     reconcile_end(&rc);
 }
 

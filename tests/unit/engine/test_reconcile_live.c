@@ -579,6 +579,37 @@ static void conflict_is_told(void **state)
     world_free(w);
 }
 
+/* From another machine: what was noted is gone. Nothing there now is deleted, all is replaced. */
+static void unsure(void **state)
+{
+    (void)state;
+    struct world *w = world_new(TASK_CONFLICT_FAIL);
+    put(w->t, 0, span_str("foreign"), "mine");
+    put(w->s, 0, span_str("a"), "1");
+    put(w->s, 0, span_str("b"), "1");
+    note(w);
+    must_move(w, true);
+    assert_int_equal(reconcile_note_unsure(w->t, &w->facts, &w->select, w->dir, w->existing, NULL),
+                     0);
+    put(w->s, 0, span_str("a"), "2");
+    remove_key(w->s, 0, span_str("b"));
+    w->policy = TASK_CONFLICT_SKIP;
+    assert_int_equal(move(w, false), -1);
+    assert_int_equal(w->err.code, ERR_REFUSED);
+    assert_string_equal(get(w->t, 0, span_str("a")), "1");
+    w->policy = TASK_CONFLICT_FAIL;
+    must_move(w, false);
+    assert_int_equal(w->deleted, 0);
+    assert_string_equal(get(w->t, 0, span_str("a")), "2");
+    assert_string_equal(get(w->t, 0, span_str("b")), "1");
+    assert_string_equal(get(w->t, 0, span_str("foreign")), "mine");
+    remove_key(w->s, 0, span_str("a")); /* it has become the task's */
+    must_move(w, false);
+    assert_int_equal(w->deleted, 1);
+    assert_string_equal(get(w->t, 0, span_str("foreign")), "mine");
+    world_free(w);
+}
+
 /* --- values that the target cannot hold --- */
 
 static void left_out_is_gone(void **state)
@@ -692,6 +723,7 @@ int main(void)
         cmocka_unit_test(conflict_is_told),
         cmocka_unit_test(left_out_is_gone),
         cmocka_unit_test(libraries),
+        cmocka_unit_test(unsure),
         cmocka_unit_test(nothing_without_the_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
