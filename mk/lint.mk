@@ -38,7 +38,7 @@ lint-tidy:
 	@printf '%s\n' $(SRC) | xargs -P$(TIDY_JOBS) -I{} tools/tidy {} -std=gnu17 -O1 $(CPP_ALL)
 
 # The reference and the manual are what the program says of itself.
-DOCS_MADE := $(patsubst %,docs/reference/%.md,migrate restore backup inspect) docs/keyhaul.1
+DOCS_MADE := $(patsubst %,docs/reference/%.md,migrate restore backup inspect status stop finish) docs/keyhaul.1
 SAY = $(if $(filter %.1,$(1)),help --man,help --markdown $(basename $(notdir $(1))))
 lint-docs: $(BUILD)/keyhaul
 	@$(foreach d,$(DOCS_MADE),$(BUILD)/keyhaul $(call SAY,$d) | cmp -s - $d || \

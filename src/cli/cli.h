@@ -26,6 +26,9 @@ enum option_command cli_option_bit(const char *name);
 int cli_main(int argc, char **argv);
 int cli_migrate(int argc, char **argv); /* restore, backup as well: their options differ */
 int cli_inspect(int argc, char **argv);
+int cli_status(int argc, char **argv);
+int cli_stop(int argc, char **argv);
+int cli_finish(int argc, char **argv);
 int cli_help(int argc, char **argv);
 int cli_version(int argc, char **argv);
 
@@ -34,6 +37,10 @@ int cli_usage(const char *command, const struct err *err);
 
 /* "keyhaul: words". Returns the exit status of the error. */
 int cli_fail(const struct err *err);
+
+/* For a command that needs nothing but its options: parse them, print its help where that is asked
+ * for, else run it. Returns the exit status. */
+int cli_with_options(int argc, char **argv, int (*run)(const struct option_values *v));
 
 /* Print to standard output: 0, or what cli_fail() says. */
 int cli_print(const void *p, size_t n);

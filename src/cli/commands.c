@@ -53,6 +53,28 @@ static const char *const inspect_examples[] = {
     NULL,
 };
 
+static const char *const status_examples[] = {
+    "All tasks of this user:",
+    "keyhaul status",
+    "One of them in full:",
+    "keyhaul status old-6379-to-new-6379",
+    "For a program, one JSON object a line:",
+    "keyhaul status --output json",
+    NULL,
+};
+
+static const char *const stop_examples[] = {
+    "Stop a task; the same migrate command goes on later:",
+    "keyhaul stop old-6379-to-new-6379",
+    NULL,
+};
+
+static const char *const finish_examples[] = {
+    "Once the application writes to the new server:",
+    "keyhaul finish old-6379-to-new-6379",
+    NULL,
+};
+
 static const struct cli_command commands[] = {
     {
         .name = "migrate",
@@ -117,6 +139,44 @@ static const struct cli_command commands[] = {
         .run = cli_inspect,
     },
     {
+        .name = "status",
+        .option_bit = OPTION_COMMAND_STATUS,
+        .usage = "keyhaul status [NAME] [options]",
+        .brief = "list the migrations, running or not",
+        .about = "Lists the tasks that migrate has begun and not come to the end of: whether a "
+                 "process runs it, what it does or how it ended, how far it is behind, the keys "
+                 "loaded and writes refused in its last run, and when that was last heard of.\n"
+                 "A task whose files are damaged is listed as such. No tasks are no error.\n",
+        .examples = status_examples,
+        .run = cli_status,
+    },
+    {
+        .name = "stop",
+        .option_bit = OPTION_COMMAND_STOP,
+        .usage = "keyhaul stop NAME [options]",
+        .brief = "end the process that runs a migration; it can go on later",
+        .about = "Sends SIGTERM to the process that runs the task, waits until it has finished "
+                 "what is in flight, and tells how it ended. The same migrate command as before "
+                 "goes on from there.\n"
+                 "Status 0: no process runs it, be it that none did. Status 1: it still runs after "
+                 "--timeout. Status 2: there is no such task.\n",
+        .examples = stop_examples,
+        .run = cli_stop,
+    },
+    {
+        .name = "finish",
+        .option_bit = OPTION_COMMAND_FINISH,
+        .usage = "keyhaul finish NAME [options]",
+        .brief = "apply what is left of a migration, and close it",
+        .about = "Runs the task once more, with the options it was begun with, until everything "
+                 "the source has is on the target; then removes the checkpoint from the target and "
+                 "the task's folder. A process that runs the task is stopped first, unless it is "
+                 "still loading its snapshot.\n"
+                 "Passwords are not kept: give them as for migrate.\n",
+        .examples = finish_examples,
+        .run = cli_finish,
+    },
+    {
         .name = "help",
         .usage = "keyhaul help [COMMAND]",
         .brief = "tell what a command does and takes: keyhaul help migrate",
@@ -169,6 +229,19 @@ int cli_print(const void *p, size_t n)
     if (fwrite(p, 1, n, stdout) == n && fflush(stdout) == 0) return 0;
     err_set(&err, ERR_IO, "cannot write to standard output: %s", strerror(errno));
     return cli_fail(&err);
+}
+
+int cli_with_options(int argc, char **argv, int (*run)(const struct option_values *v))
+{
+    struct err err = {0};
+    struct option_values v;
+    char help[] = "help";
+    if (options_parse(&v, cli_option_bit(argv[0]), argc, argv, &err) < 0)
+        return cli_usage(argv[0], &err);
+    int status = options_given(&v, OPTION_HELP) ? cli_help(2, (char *[]){help, argv[0], NULL})
+                                                : run(&v);
+    options_release(&v);
+    return status;
 }
 
 int cli_version(int argc, char **argv)

@@ -64,7 +64,7 @@ static void option_words(const struct option_def *def, char *out, size_t size)
 
 const char *help_dashes(const struct option_def *def)
 {
-    return def->kind == OPTION_KIND_ENV || def->kind == OPTION_KIND_ARG ? "" : "--";
+    return def->kind == OPTION_KIND_ENV || option_is_argument(def) ? "" : "--";
 }
 
 bool help_takes(const struct option_def *def)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// `keyhaul migrate`, `restore`, `backup`: run the task on a thread, watch it, tell how it went.
+// `keyhaul migrate`, `restore`, `backup`, `finish`: run the task on a thread, watch it, tell how it
+// went.
 //
 //   task thread      task_run(); wakes the watcher when it ends
 //   signal thread    SIGINT, SIGTERM: the first sets `stop` and wakes the watcher, the second
@@ -8,6 +9,7 @@
 //
 // The signals have a thread of their own so that the second one works even while the watcher hangs
 // in a write to a pipe that nobody reads.
+#include "cli/migrate.h"
 #include "base/clock.h"
 #include "cli/cli.h"
 #include "cli/help.h"
@@ -34,6 +36,7 @@
 
 struct migrate {
     struct option_values options;
+    const struct migrate_way *way; /* never NULL */
     struct config cfg;
     struct state *state; /* of a migration, NULL of others */
     struct counters counters;
@@ -335,7 +338,11 @@ static int open_outputs(struct migrate *m, struct err *err)
 static int open_state(struct migrate *m, struct err *err)
 {
     if (task_way(&m->cfg.task) != TASK_MIGRATE) return 0;
-    return state_open(&m->state, &m->cfg.task, &m->options, err);
+    if (state_open(&m->state, &m->cfg.task, &m->options, err) < 0) return -1;
+    if (!m->way->known || state_known(m->state)) return 0;
+    return err_set(err, ERR_REFUSED,
+                   "the task %s has moved nothing yet: there is nothing to go on with",
+                   state_name(m->state));
 }
 
 static int refuse(struct migrate *m, const char *command, const struct err *err)
@@ -349,6 +356,19 @@ static int refuse(struct migrate *m, const char *command, const struct err *err)
     return cli_usage(command, err);
 }
 
+/* 1: there is nothing left to do. */
+static int configure(struct migrate *m, struct err *err)
+{
+    const struct migrate_way *way = m->way;
+    if (way->fill && way->fill(&m->options, err) < 0) return -1;
+    if (config_from_options(&m->cfg, &m->options, err) < 0) return -1;
+    int rc = way->ready ? way->ready(&m->cfg, err) : 0;
+    if (rc != 0) return rc;
+    if (open_outputs(m, err) < 0 || open_state(m, err) < 0) return -1;
+    /* Tried before anything is moved: whoever asked for a metrics file relies on it. */
+    return write_metrics_files(m, NULL, err);
+}
+
 static int configure_and_run(struct migrate *m, int argc, char **argv)
 {
     struct err err = {0};
@@ -358,15 +378,13 @@ static int configure_and_run(struct migrate *m, int argc, char **argv)
         char help[] = "help";
         return cli_help(2, (char *[]){help, argv[0], NULL});
     }
-    if (config_from_options(&m->cfg, &m->options, &err) < 0) return refuse(m, argv[0], &err);
-    if (open_outputs(m, &err) < 0 || open_state(m, &err) < 0) return refuse(m, argv[0], &err);
-    /* Tried before anything is moved: whoever asked for a metrics file relies on it. */
-    if (write_metrics_files(m, NULL, &err) < 0) return refuse(m, argv[0], &err);
+    int rc = configure(m, &err);
+    if (rc != 0) return rc < 0 ? refuse(m, argv[0], &err) : 0;
     if (m->live) screen_open(&m->screen);
     return run(m);
 }
 
-int cli_migrate(int argc, char **argv)
+int migrate_run(int argc, char **argv, const struct migrate_way *way)
 {
     struct err err = {0};
     struct migrate *m = calloc(1, sizeof(*m));
@@ -374,6 +392,7 @@ int cli_migrate(int argc, char **argv)
         err_set(&err, ERR_NOMEM, "out of memory");
         return cli_fail(&err);
     }
+    m->way = way;
     text_init(&m->text, 1 << 20);
     int status = configure_and_run(m, argc, argv);
     state_close(m->state, false);
@@ -383,4 +402,10 @@ int cli_migrate(int argc, char **argv)
     text_release(&m->text);
     free(m);
     return status;
+}
+
+int cli_migrate(int argc, char **argv)
+{
+    static const struct migrate_way way = {0};
+    return migrate_run(argc, argv, &way);
 }

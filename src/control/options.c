@@ -27,6 +27,11 @@ const struct option_def *option_def(enum option_id id)
     return &option_defs[id];
 }
 
+bool option_is_argument(const struct option_def *def)
+{
+    return def->kind == OPTION_KIND_ARG || def->kind == OPTION_KIND_ARG_MAYBE;
+}
+
 const char *option_group_title(enum option_group group)
 {
     static const char *const title[OPTION_GROUPS] = {
@@ -148,6 +153,7 @@ static int check_value(const struct option_def *def, const char *text, struct er
     case OPTION_KIND_FILE:
     case OPTION_KIND_URI:
     case OPTION_KIND_ARG:
+    case OPTION_KIND_ARG_MAYBE:
     case OPTION_KIND_ENV: break;
     }
     return 0;
@@ -221,7 +227,7 @@ static size_t name_length(const char *name)
 
 static bool is_option(const struct option_def *def)
 {
-    return def->kind != OPTION_KIND_ENV && def->kind != OPTION_KIND_ARG;
+    return def->kind != OPTION_KIND_ENV && !option_is_argument(def);
 }
 
 static int unknown_option(const char *arg, enum option_command command, struct err *err)
@@ -293,10 +299,20 @@ static void fill_getopt(struct option *long_options, enum option_command command
     long_options[n] = (struct option){0};
 }
 
+/* The argument that the command takes, OPTION_COUNT: none. */
+static enum option_id find_argument(enum option_command command)
+{
+    int id = 0;
+    while (id < OPTION_COUNT &&
+           (!option_is_argument(&option_defs[id]) || !(option_defs[id].commands & command)))
+        id++;
+    return (enum option_id)id;
+}
+
 /* How many arguments stand before the options: the one that the command takes may. */
 static int early_argument(enum option_command command, int argc, char **argv)
 {
-    if (!(command & (OPTION_COMMAND_RESTORE | OPTION_COMMAND_INSPECT)) || argc < 2) return 0;
+    if (find_argument(command) == OPTION_COUNT || argc < 2) return 0;
     return argv[1][0] != '-' || !argv[1][1] ? 1 : 0;
 }
 
@@ -304,24 +320,27 @@ static int early_argument(enum option_command command, int argc, char **argv)
 static int take_argument(struct option_values *v, enum option_command command, int early, int argc,
                          char **argv, struct err *err)
 {
-    for (int id = 0; id < OPTION_COUNT; id++) {
-        const struct option_def *def = &option_defs[id];
-        if (def->kind != OPTION_KIND_ARG || !(def->commands & command)) continue;
-        int at = early ? 0 : optind, beyond = early ? optind : optind + 1;
-        if (at == argc) return err_set(err, ERR_USAGE, "%s: missing, say what to read", def->name);
-        if (beyond < argc)
-            return err_set(err, ERR_USAGE, "%s: takes just one, argument %d is too many", def->name,
-                           beyond + early);
-        if (!*argv[at]) return err_set(err, ERR_USAGE, "%s: must not be empty", def->name);
-        int rc = keep(v, (enum option_id)id, argv[at], err);
-        if (strstr(argv[at], "://")) option_wipe_uri(argv[at]);
-        return rc;
-    }
-    if (optind == argc) return 0;
-    return err_set(err, ERR_USAGE, "argument %d is no option; %s", optind,
-                   command == OPTION_COMMAND_BACKUP
-                       ? "the server is named by --source, the file by --output"
-                       : "servers are named by --source and --target");
+    enum option_id id = find_argument(command);
+    int at = early ? 0 : optind, beyond = early ? optind : optind + 1;
+    if (at == argc && (id == OPTION_COUNT || option_defs[id].kind == OPTION_KIND_ARG_MAYBE))
+        return 0;
+    if (id == OPTION_COUNT)
+        return err_set(err, ERR_USAGE, "argument %d is no option; %s", optind,
+                       command == OPTION_COMMAND_BACKUP
+                           ? "the server is named by --source, the file by --output"
+                           : "servers are named by --source and --target");
+    const struct option_def *def = &option_defs[id];
+    if (at == argc)
+        return err_set(err, ERR_USAGE, "%s: missing, say %s", def->name,
+                       def->group == OPTION_GROUP_TASK ? "which task (keyhaul status names them)"
+                                                       : "what to read");
+    if (beyond < argc)
+        return err_set(err, ERR_USAGE, "%s: takes just one, argument %d is too many", def->name,
+                       beyond + early);
+    if (!*argv[at]) return err_set(err, ERR_USAGE, "%s: must not be empty", def->name);
+    int rc = keep(v, id, argv[at], err);
+    if (strstr(argv[at], "://")) option_wipe_uri(argv[at]);
+    return rc;
 }
 
 static int parse_args(struct option_values *v, enum option_command command, int argc, char **argv,

@@ -18,9 +18,10 @@ enum option_kind {
     OPTION_KIND_CHOICE,
     OPTION_KIND_DURATION,
     OPTION_KIND_SIZE,
-    OPTION_KIND_LIST, /* may be given again: one list, with commas */
-    OPTION_KIND_ARG,  /* the argument that is no option */
-    OPTION_KIND_ENV,  /* environment variable, no option */
+    OPTION_KIND_LIST,      /* may be given again: one list, with commas */
+    OPTION_KIND_ARG,       /* the argument that is no option */
+    OPTION_KIND_ARG_MAYBE, /* the same, and it may be left out */
+    OPTION_KIND_ENV,       /* environment variable, no option */
 };
 
 enum option_group {
@@ -40,6 +41,9 @@ enum option_command { /* bits: an option may be of several */
                       OPTION_COMMAND_RESTORE = 1 << 1,
                       OPTION_COMMAND_BACKUP = 1 << 2,
                       OPTION_COMMAND_INSPECT = 1 << 3,
+                      OPTION_COMMAND_STATUS = 1 << 4,
+                      OPTION_COMMAND_STOP = 1 << 5,
+                      OPTION_COMMAND_FINISH = 1 << 6, /* runs as MIGRATE in the end */
                       /* those that write to a server, read a live one, move data */
                       OPTION_COMMAND_WRITE = OPTION_COMMAND_MIGRATE | OPTION_COMMAND_RESTORE,
                       OPTION_COMMAND_ATTACH = OPTION_COMMAND_MIGRATE | OPTION_COMMAND_BACKUP,
@@ -49,6 +53,16 @@ enum option_command { /* bits: an option may be of several */
                                             OPTION_COMMAND_INSPECT,
                       OPTION_COMMAND_TASK = OPTION_COMMAND_WRITE | OPTION_COMMAND_BACKUP,
                       OPTION_COMMAND_ANY = OPTION_COMMAND_TASK | OPTION_COMMAND_INSPECT,
+                      /* the same, and what finish takes of it anew */
+                      OPTION_COMMAND_READ_AGAIN = OPTION_COMMAND_READ | OPTION_COMMAND_FINISH,
+                      OPTION_COMMAND_WRITE_AGAIN = OPTION_COMMAND_WRITE | OPTION_COMMAND_FINISH,
+                      OPTION_COMMAND_TASK_AGAIN = OPTION_COMMAND_TASK | OPTION_COMMAND_FINISH,
+                      OPTION_COMMAND_ANY_AGAIN = OPTION_COMMAND_ANY | OPTION_COMMAND_FINISH,
+                      /* those that are about a task with a folder, and a running one */
+                      OPTION_COMMAND_END = OPTION_COMMAND_STOP | OPTION_COMMAND_FINISH,
+                      OPTION_COMMAND_KEPT = OPTION_COMMAND_MIGRATE | OPTION_COMMAND_STATUS |
+                                            OPTION_COMMAND_END,
+                      OPTION_COMMAND_ALL = OPTION_COMMAND_ANY | OPTION_COMMAND_KEPT,
 };
 
 enum option_id {
@@ -70,6 +84,7 @@ struct option_def {
 };
 
 const struct option_def *option_def(enum option_id id);
+bool option_is_argument(const struct option_def *def); /* it has a place, and no name */
 const char *option_group_title(enum option_group group);
 
 /* What was given, all owned. */

@@ -48,7 +48,7 @@ static void every_option_is_in(const char *s, const struct cli_command *command,
     unsigned n = 0, own = 0;
     for (; (def = help_option(command, n)); n++) {
         char want[100];
-        bool bare = def->kind == OPTION_KIND_ENV || def->kind == OPTION_KIND_ARG;
+        bool bare = def->kind == OPTION_KIND_ENV || option_is_argument(def);
         snprintf(want, sizeof(want), "%s%s", bare ? format_bare : format_option, def->name);
         if (!strstr(s, want)) print_error("%s is missing\n", want);
         assert_non_null(strstr(s, want));

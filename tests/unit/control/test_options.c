@@ -65,7 +65,7 @@ static void expect_refusal(enum option_command command, const char *want, const 
 /* A command that the option is of. */
 static enum option_command command_of(const struct option_def *def)
 {
-    for (unsigned bit = MIGRATE; bit <= OPTION_COMMAND_INSPECT; bit <<= 1)
+    for (unsigned bit = MIGRATE; bit <= OPTION_COMMAND_FINISH; bit <<= 1)
         if (def->commands & bit) return (enum option_command)bit;
     return MIGRATE;
 }
@@ -73,13 +73,19 @@ static enum option_command command_of(const struct option_def *def)
 /* The argument of a command that takes one; OPTION_COUNT: it takes none. */
 static int argument_of(enum option_command command)
 {
-    if (command == RESTORE) return OPTION_FILE;
-    return command == OPTION_COMMAND_INSPECT ? OPTION_INPUT : OPTION_COUNT;
+    switch ((unsigned)command) {
+    case RESTORE: return OPTION_FILE;
+    case OPTION_COMMAND_INSPECT: return OPTION_INPUT;
+    case OPTION_COMMAND_STATUS: return OPTION_TASK_NAME_MAYBE;
+    case OPTION_COMMAND_STOP:
+    case OPTION_COMMAND_FINISH: return OPTION_TASK_NAME;
+    default: return OPTION_COUNT;
+    }
 }
 
 static bool is_option(const struct option_def *def)
 {
-    return def->kind != OPTION_KIND_ENV && def->kind != OPTION_KIND_ARG;
+    return def->kind != OPTION_KIND_ENV && !option_is_argument(def);
 }
 
 static const char *good_value(const struct option_def *def)
@@ -94,6 +100,7 @@ static const char *good_value(const struct option_def *def)
     case OPTION_KIND_FILE:
     case OPTION_KIND_URI:
     case OPTION_KIND_ARG:
+    case OPTION_KIND_ARG_MAYBE:
     case OPTION_KIND_ENV: break;
     }
     return "some-value";
@@ -107,7 +114,7 @@ static void table_is_whole(void **state)
         assert_true(def->name && *def->name);
         assert_true(def->help && *def->help);
         assert_non_null(option_group_title(def->group));
-        assert_true(def->commands != 0 && (def->commands & ~OPTION_COMMAND_ANY) == 0);
+        assert_true(def->commands != 0 && (def->commands & ~OPTION_COMMAND_ALL) == 0);
         bool takes = def->kind != OPTION_KIND_FLAG && def->kind != OPTION_KIND_ENV;
         assert_int_equal(takes, def->arg != NULL);
         assert_int_equal(def->kind == OPTION_KIND_CHOICE, def->choices != NULL);
@@ -339,6 +346,57 @@ static void there_is_one_file(void **state)
     REFUSED_BY(RESTORE, "--file: unknown option", "--file=x");
 }
 
+static void a_task_may_be_named(void **state)
+{
+    (void)state;
+    static const char *const given[][4] = {
+        {"shop", NULL}, {"shop", "--output", "json", NULL}, {"--output=json", "shop", NULL}};
+    struct option_values v;
+    struct err err = {0};
+    for (size_t i = 0; i < sizeof(given) / sizeof(given[0]); i++) {
+        assert_int_equal(parse(&v, &err, OPTION_COMMAND_STATUS, given[i]), 0);
+        assert_string_equal(options_text(&v, OPTION_TASK_NAME_MAYBE), "shop");
+        options_release(&v);
+    }
+    const char *none[] = {"--output", "json", NULL};
+    assert_int_equal(parse(&v, &err, OPTION_COMMAND_STATUS, none), 0);
+    assert_false(options_given(&v, OPTION_TASK_NAME_MAYBE));
+    options_release(&v);
+    REFUSED_BY(OPTION_COMMAND_STATUS, "NAME: must not be empty", "");
+    REFUSED_BY(OPTION_COMMAND_STATUS, "NAME: takes just one, argument 2 is too many", "a", "b");
+    REFUSED_BY(OPTION_COMMAND_STOP, "NAME: missing, say which task (keyhaul status names them)",
+               NULL);
+}
+
+static void passwords_are_stripped(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *uri, *want;
+    } c[] = {
+        {"redis://u:pw@h:1/3", "redis://u@h:1/3"},
+        {"redis://:pw@h", "redis://h"},
+        {"redis://u@h:1", "redis://u@h:1"},
+        {"redis://h:1/3", "redis://h:1/3"},
+        {"redis://u:p@w:x@h:1?db=3", "redis://u@h:1?db=3"},
+        {"redis://u:@h", "redis://u@h"},
+        {"redis://[::1]:6379", "redis://[::1]:6379"},
+        {"redis://u:pw@[::1]:6379", "redis://u@[::1]:6379"},
+        {"unix://u:pw@/run/a@b:c.sock", "unix://u@/run/a@b:c.sock"},
+        {"unix:///run/a@b:c.sock", "unix:///run/a@b:c.sock"},
+    };
+    for (size_t i = 0; i < sizeof(c) / sizeof(c[0]); i++) {
+        char *uri = strdup(c[i].uri);
+        size_t n = strlen(uri);
+        option_strip_password(uri);
+        assert_string_equal(uri, c[i].want);
+        /* nor is it left behind the end */
+        for (size_t at = strlen(uri); at <= n; at++)
+            assert_int_equal(uri[at], 0);
+        free(uri);
+    }
+}
+
 static void help_ends_the_parse(void **state)
 {
     (void)state;
@@ -475,6 +533,8 @@ int main(void)
         cmocka_unit_test(options_belong_to_commands),
         cmocka_unit_test(the_file_stands_first_or_last),
         cmocka_unit_test(there_is_one_file),
+        cmocka_unit_test(a_task_may_be_named),
+        cmocka_unit_test(passwords_are_stripped),
         cmocka_unit_test(every_option_needs_its_value),
         cmocka_unit_test(defaults_pass_their_own_check),
         cmocka_unit_test(wrong_values_are_refused),

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Running a task with progress, signals and summary, for all commands that do.
+#ifndef KEYHAUL_CLI_MIGRATE_H
+#define KEYHAUL_CLI_MIGRATE_H
+
+#include "control/config.h"
+
+/* What a command does otherwise than migrate. */
+struct migrate_way {
+    bool known; /* only a task that has begun: none is made */
+    /* More options, before they are understood. May be NULL. */
+    int (*fill)(struct option_values *v, struct err *err);
+    /* All that can be wrong with the options was found; nothing is open yet. 1: there is nothing
+     * left to do, end with 0. May be NULL. */
+    int (*ready)(const struct config *cfg, struct err *err);
+};
+
+/* Returns the exit status. */
+int migrate_run(int argc, char **argv, const struct migrate_way *way);
+
+#endif
