@@ -27,9 +27,12 @@ struct client_config { /* borrowed for client_open() only, but `stop`: for its l
     int io_timeout_ms;          /* nothing heard for so long: ERR_NET; 0: 60 s */
     const char *side;           /* "source" or "target": words of errors, names of options */
     const atomic_bool *stop;    /* may be NULL */
+    unsigned only_address;      /* of several in the URI just this one, from 1 on; 0: any */
 };
 
 /* Connect, AUTH where a password is configured, PING. Database 0 stays selected.
+ * Of several addresses the first that answers as a primary, else the first that answers; one that
+ * takes the connection and then says nothing is given up after connect_timeout_ms.
  * ERR_NET, ERR_TLS, ERR_AUTH (wrong or missing password), ERR_PERM (protected mode), ERR_BUSY (too
  * many clients), ERR_PROTO (something else listens there), ERR_STOPPED. A server that is still
  * loading is connected to: see facts. */
@@ -38,6 +41,7 @@ void client_close(struct client *c); /* NULL-safe */
 
 const char *client_side(const struct client *c); /* "source" or "target" */
 const char *client_name(const struct client *c); /* "target redis://127.0.0.1:7001" */
+unsigned client_address(const struct client *c); /* which address of the URI, from 1 on */
 const char *client_user(const struct client *c); /* ACL user; "default" when none was given */
 const struct peer *client_peer(const struct client *c);
 bool client_stopped(const struct client *c);

@@ -100,14 +100,14 @@ static int parse_userinfo(struct uri *u, struct span s, struct err *err)
     return 0;
 }
 
-static int parse_port(struct uri *u, struct span s, struct err *err)
+static int parse_port(char ret[8], struct span s, struct err *err)
 {
     uint64_t port;
     if (!num_get_u64(s, &port) || port < 1 || port > 65535)
         return err_set(err, ERR_USAGE,
                        "the port of the URI must be a number from 1 to 65535 (in a user or "
                        "password ':' is written %%3A, '/' %%2F, '@' %%40)");
-    snprintf(u->port, sizeof(u->port), "%u", (unsigned)port);
+    snprintf(ret, 8, "%u", (unsigned)port);
     return 0;
 }
 
@@ -134,7 +134,7 @@ static bool ipv6_ok(struct span s)
 }
 
 /* host, host:port, [ipv6], [ipv6]:port */
-static int parse_host(struct uri *u, struct span s, struct err *err)
+static int parse_address(struct uri_address *a, struct span s, struct err *err)
 {
     bool bracket = s.n > 0 && s.p[0] == '[';
     size_t close = bracket ? find(s, ']') : 0;
@@ -151,13 +151,42 @@ static int parse_host(struct uri *u, struct span s, struct err *err)
         return err_set(err, ERR_USAGE, "the host of the URI has characters that no name has");
     if (after < s.n && s.p[after] != ':')
         return err_set(err, ERR_USAGE, "the URI has text between the address and the port");
-    snprintf(u->port, sizeof(u->port), "6379");
-    if (after < s.n && parse_port(u, cut(s, after + 1, s.n), err) < 0) return -1;
-    u->host = strndup((const char *)host.p, host.n);
-    return u->host ? 0 : err_set(err, ERR_NOMEM, "out of memory");
+    snprintf(a->port, sizeof(a->port), "6379");
+    if (after < s.n && parse_port(a->port, cut(s, after + 1, s.n), err) < 0) return -1;
+    a->host = strndup((const char *)host.p, host.n);
+    return a->host ? 0 : err_set(err, ERR_NOMEM, "out of memory");
 }
 
-/* [user[:password]@]host[:port][/db][?db=N] */
+static int add_address(struct uri *u, struct span s, struct err *err)
+{
+    struct uri_address a = {.host = NULL};
+    if (u->n_more + 1 == URI_ADDRESSES_MAX)
+        return err_set(err, ERR_USAGE, "the URI has more than %d addresses", URI_ADDRESSES_MAX);
+    struct uri_address *more = realloc(u->more, (u->n_more + 1) * sizeof(*more));
+    if (!more) return err_set(err, ERR_NOMEM, "out of memory");
+    u->more = more;
+    if (parse_address(&a, s, err) < 0) return -1;
+    u->more[u->n_more++] = a;
+    return 0;
+}
+
+/* One address or several, with ',' between them, which none of them has in it. */
+static int parse_addresses(struct uri *u, struct span s, struct err *err)
+{
+    struct uri_address first;
+    size_t end = find(s, ',');
+    if (parse_address(&first, cut(s, 0, end), err) < 0) return -1;
+    u->host = first.host;
+    memcpy(u->port, first.port, sizeof(u->port));
+    while (end < s.n) {
+        s = cut(s, end + 1, s.n);
+        end = find(s, ',');
+        if (add_address(u, cut(s, 0, end), err) < 0) return -1;
+    }
+    return 0;
+}
+
+/* [user[:password]@]host[:port][,...][/db][?db=N] */
 static int parse_tcp(struct uri *u, struct span s, struct err *err)
 {
     size_t q = find(s, '?');
@@ -172,7 +201,7 @@ static int parse_tcp(struct uri *u, struct span s, struct err *err)
     if (!login && (find(path, '@') < path.n || find(query, '@') < query.n))
         return err_set(err, ERR_USAGE,
                        "in the user or password of the URI '/' is written %%2F and '?' %%3F");
-    if (parse_host(u, login ? cut(auth, at + 1, auth.n) : auth, err) < 0) return -1;
+    if (parse_addresses(u, login ? cut(auth, at + 1, auth.n) : auth, err) < 0) return -1;
     if (path.n > 1 && parse_db(u, cut(path, 1, path.n), err) < 0) return -1;
     return query.n ? parse_query(u, cut(query, 1, query.n), err) : 0;
 }
@@ -199,18 +228,49 @@ static int parse_unix(struct uri *u, struct span s, struct err *err)
 
 /* ---- the whole ---- */
 
+/* "host:port" of the i-th; returns its length, cut to fit. */
+static size_t show_address(char *out, size_t size, const struct uri *u, unsigned i)
+{
+    const char *host = uri_host(u, i);
+    bool v6 = strchr(host, ':') != NULL;
+    int n = snprintf(out, size, "%s%.120s%s:%s", v6 ? "[" : "", host, v6 ? "]" : "",
+                     uri_port(u, i));
+    return (size_t)n < size ? (size_t)n : size - 1;
+}
+
+static void show_tail(char out[160], size_t n, const struct uri *u)
+{
+    if (u->db >= 0) snprintf(out + n, 160 - n, u->unix_path ? "?db=%d" : "/%d", u->db);
+}
+
+char *uri_show(char out[160], const struct uri *u, unsigned i)
+{
+    size_t n;
+    if (u->unix_path) {
+        n = (size_t)snprintf(out, 145, "unix://%.130s", u->unix_path);
+    } else {
+        n = (size_t)snprintf(out, 16, "%s://", u->tls ? "rediss" : "redis");
+        n += show_address(out + n, 160 - n, u, i);
+    }
+    show_tail(out, n, u);
+    return out;
+}
+
 static void show(struct uri *u)
 {
-    char db[16] = "";
-    if (u->unix_path) {
-        if (u->db >= 0) snprintf(db, sizeof(db), "?db=%d", u->db);
-        snprintf(u->shown, sizeof(u->shown), "unix://%.130s%s", u->unix_path, db);
-        return;
+    static const size_t room = sizeof(u->shown) - sizeof(",.../2147483647");
+    char one[160];
+    struct uri bare = *u;
+    bare.db = -1;
+    uri_show(u->shown, &bare, 0);
+    size_t n = strlen(u->shown);
+    for (unsigned i = 1; i < uri_addresses(u); i++) {
+        size_t add = 1 + show_address(one, sizeof(one), u, i);
+        bool fits = n + add <= room;
+        n += (size_t)snprintf(u->shown + n, sizeof(u->shown) - n, ",%s", fits ? one : "...");
+        if (!fits) break;
     }
-    bool v6 = strchr(u->host, ':') != NULL;
-    if (u->db >= 0) snprintf(db, sizeof(db), "/%d", u->db);
-    snprintf(u->shown, sizeof(u->shown), "%s://%s%.120s%s:%s%s", u->tls ? "rediss" : "redis",
-             v6 ? "[" : "", u->host, v6 ? "]" : "", u->port, db);
+    show_tail(u->shown, n, u);
 }
 
 static int parse_scheme(struct uri *u, struct span *rest, bool *ret_unix, struct err *err)
@@ -266,6 +326,9 @@ void uri_release(struct uri *u)
     free(u->password);
     free(u->user);
     free(u->host);
+    for (unsigned i = 0; i < u->n_more; i++)
+        free(u->more[i].host);
+    free(u->more);
     free(u->unix_path);
     *u = (struct uri){.db = -1};
 }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Where a server is: redis://[user[:password]@]host[:port][/db], rediss://…,
+// Where a server is: redis://[user[:password]@]host[:port][,host[:port]...][/db], rediss://…,
 // unix:///path.sock[?db=n]
+//
+// Several addresses are those at which the server may be found, one after the other: a primary and
+// the replicas that may take its place. User, password, TLS and database are the same for all.
 #ifndef KEYHAUL_REDIS_URI_H
 #define KEYHAUL_REDIS_URI_H
 
@@ -8,19 +11,45 @@
 
 #include <stdbool.h>
 
+#define URI_ADDRESSES_MAX 16
+
+struct uri_address {
+    char *host; /* without the brackets of an IPv6 address */
+    char port[8];
+};
+
 struct uri {
     bool tls;
-    char *unix_path; /* NULL: host and port */
-    char *host;      /* without the brackets of an IPv6 address */
-    char port[8];    /* default "6379" */
+    char *unix_path;          /* NULL: host and port */
+    char *host;               /* the first, without the brackets of an IPv6 address */
+    char port[8];             /* default "6379" */
+    struct uri_address *more; /* the others */
+    unsigned n_more;
     char *user;      /* NULL: none; percent-decoded */
     char *password;  /* NULL: none; percent-decoded */
     int db;          /* -1: none given */
-    char shown[160]; /* for people: scheme, host, port, db; never user or password */
+    char shown[160]; /* for people: scheme, hosts, ports, db; never user or password. Of very many
+                        the last are left out ("...") */
 };
 
 /* ERR_USAGE with what is wrong; the words never repeat the text (it may hold a password). */
 KH_MUST int uri_parse(struct uri *u, const char *text, struct err *err);
+/* How many addresses, and the i-th of them (0: the first). */
+static inline unsigned uri_addresses(const struct uri *u)
+{
+    return 1 + u->n_more;
+}
+static inline const char *uri_host(const struct uri *u, unsigned i)
+{
+    return i ? u->more[i - 1].host : u->host;
+}
+static inline const char *uri_port(const struct uri *u, unsigned i)
+{
+    return i ? u->more[i - 1].port : u->port;
+}
+/* As `shown`, but of that address only. Returns out. */
+char *uri_show(char out[160], const struct uri *u, unsigned i);
+
 void uri_release(struct uri *u); /* wipes the password */
 
 #endif

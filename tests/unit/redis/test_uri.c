@@ -9,6 +9,7 @@
 
 #include "redis/uri.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +48,73 @@ static const struct {
      "redis://h:6379/2147483647"},
 };
 
+static void test_several(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *shown;
+        unsigned n;
+        const char *host[3], *port[3], *alone;
+    } many[] = {
+        {"redis://a,b", "redis://a:6379,b:6379", 2, {"a", "b"}, {"6379", "6379"}, "redis://b:6379"},
+        {"rediss://j,oe:p,w@a:1,[::1]:2,c/3",
+         "rediss://a:1,[::1]:2,c:6379/3",
+         3,
+         {"a", "::1", "c"},
+         {"1", "2", "6379"},
+         "rediss://[::1]:2/3"},
+        {"redis://[::2],[fe80::1%eth0]:9?db=0",
+         "redis://[::2]:6379,[fe80::1%eth0]:9/0",
+         2,
+         {"::2", "fe80::1%eth0"},
+         {"6379", "9"},
+         "redis://[fe80::1%eth0]:9/0"},
+    };
+    for (size_t i = 0; i < sizeof(many) / sizeof(*many); i++) {
+        struct uri u;
+        struct err err = {.msg = ""};
+        char alone[160];
+        if (uri_parse(&u, many[i].text, &err) < 0) fail_msg("%s: %s", many[i].text, err.msg);
+        assert_int_equal(uri_addresses(&u), many[i].n);
+        for (unsigned k = 0; k < many[i].n; k++) {
+            assert_string_equal(uri_host(&u, k), many[i].host[k]);
+            assert_string_equal(uri_port(&u, k), many[i].port[k]);
+        }
+        assert_string_equal(u.shown, many[i].shown);
+        assert_string_equal(uri_show(alone, &u, 1), many[i].alone);
+        uri_release(&u);
+        assert_int_equal(uri_addresses(&u), 1);
+    }
+}
+
+/* What is shown stays whole, however many and however long they are. */
+static void test_very_many(void **state)
+{
+    (void)state;
+    char text[4096] = "redis://u:s3cret@";
+    for (unsigned n = 1; n <= URI_ADDRESSES_MAX + 1; n++) {
+        struct uri u;
+        struct err err;
+        size_t at = strlen(text);
+        memset(text + at, 'h', 40);
+        snprintf(text + at + 40, sizeof(text) - at - 40, "%u:65535", n);
+        char whole[4200];
+        snprintf(whole, sizeof(whole), "%s/2147483647", text);
+        int rc = uri_parse(&u, whole, &err);
+        assert_int_equal(rc, n <= URI_ADDRESSES_MAX ? 0 : -1);
+        if (rc == 0) {
+            const char *end = strrchr(u.shown, '/');
+            assert_string_equal(end, "/2147483647");
+            assert_int_equal(strstr(u.shown, ",...") != NULL, n > 2);
+            assert_true(strlen(u.shown) < sizeof(u.shown) - 1);
+            uri_release(&u);
+        } else {
+            assert_null(strstr(err.msg, "hhh"));
+        }
+        snprintf(text + strlen(text), 2, ",");
+    }
+}
+
 static void same(const char *a, const char *b)
 {
     assert_int_equal(a == NULL, b == NULL);
@@ -78,6 +146,14 @@ static void test_good(void **state)
 static const struct {
     const char *text, *words;
 } bad[] = {
+    {"redis://:s3cret@a,", "no host"},
+    {"redis://:s3cret@,a", "no host"},
+    {"redis://:s3cret@a,,b", "no host"},
+    {"redis://:s3cret@a:1,b:0", "from 1 to 65535"},
+    {"redis://:s3cret@a,b:1:2", "more than one ':'"},
+    {"redis://:s3cret@a,[::1", "no IPv6"},
+    {"redis://:s3cret@a, b", "space"},
+    {"redis://:s3cret@a/1,b/1", "a number"},
     {"", "empty"},
     {"s3cret", "redis://host:port"},
     {"s3cret.host:6379", "redis://host:port"},
@@ -125,7 +201,6 @@ static const struct {
     {"redis://[::1]:", "1 to 65535"},
     {"redis://h[0]", "characters"},
     {"redis://h%41", "characters"},
-    {"redis://h,i", "characters"},
     {"unix://", "unix:///run/redis.sock"},
     {"unix:///", "unix:///run/redis.sock"},
     {"unix://run/s3cret", "unix:///run/redis.sock"},
@@ -201,10 +276,9 @@ static void test_cut_and_changed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),
-        cmocka_unit_test(test_bad),
-        cmocka_unit_test(test_long),
-        cmocka_unit_test(test_cut_and_changed),
+        cmocka_unit_test(test_good),      cmocka_unit_test(test_several),
+        cmocka_unit_test(test_very_many), cmocka_unit_test(test_bad),
+        cmocka_unit_test(test_long),      cmocka_unit_test(test_cut_and_changed),
     };
     return cmocka_run_group_tests_name("uri", tests, NULL, NULL);
 }
