@@ -169,6 +169,15 @@ static void put_end(struct text *t, const struct state_seen *seen)
     put_line(t, "ended", words);
 }
 
+static void put_heard(struct status *s, const struct state_seen *seen)
+{
+    char words[48], time[32];
+    if (seen->updated_ms < 0) return;
+    double ago_s = (double)(s->now_ms - seen->updated_ms) / 1000;
+    snprintf(words, sizeof(words), "%s ago", progress_time(time, sizeof(time), ago_s));
+    put_line(&s->text, "heard", words);
+}
+
 static int put_full(struct status *s, const struct state_seen *seen, const char *root)
 {
     char words[PATH_MAX + STATE_NAME_MAX + 2], number[32];
@@ -189,13 +198,7 @@ static int put_full(struct status *s, const struct state_seen *seen, const char 
     put_count(t, "keys", seen->keys_written);
     put_count(t, "commands", seen->commands_written);
     put_count(t, "errors", seen->errors);
-    if (seen->updated_ms >= 0) {
-        snprintf(
-            words, sizeof(words), "%s",
-            progress_time(number, sizeof(number), (double)(s->now_ms - seen->updated_ms) / 1000));
-        strcat(words, " ago");
-        put_line(t, "heard", words);
-    }
+    put_heard(s, seen);
     return 0;
 }
 
