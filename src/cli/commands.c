@@ -38,8 +38,7 @@ static const char *const backup_examples[] = {
     "Two databases of it, in the place of an older backup:",
     "keyhaul backup --source redis://127.0.0.1:6379 --db 0,3 \\\n    --output dump.rdb --force",
     "Some of its keys:",
-    "keyhaul backup --source redis://127.0.0.1:6379 \\\n"
-    "    --keys 'user:*,cart:*' --skip-keys '*:tmp' --output users.rdb",
+    "keyhaul backup --source redis://old:6379 --keys 'user:*,cart:*' \\\n    --output users.rdb",
     NULL,
 };
 

@@ -308,7 +308,7 @@ const char *input_shown(const struct input *in, size_t i)
 /* What a file that is no pipe begins with. */
 static int weigh_content(struct input *in, size_t i, struct err *err)
 {
-    struct input_file f;
+    struct input_file f = {.fd = -1};
     enum input_kind kind;
     uint8_t head[HEAD_BYTES];
     if (input_open(in, i, &f, err) < 0) return -1;
