@@ -95,7 +95,7 @@ static int read_ahead(struct hold_notes *q, size_t need, struct err *err)
 {
     size_t gone = (size_t)(q->next - q->in_at), have = q->in.n - gone;
     if (have >= need) return 0;
-    memmove(q->in.p, q->in.p + gone, have);
+    if (have) memmove(q->in.p, q->in.p + gone, have);
     q->in.n = have;
     q->in_at = q->next;
     size_t want = need > IO_BYTES ? need : IO_BYTES;

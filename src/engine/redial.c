@@ -39,7 +39,7 @@ static void release_result(struct redial_result *r)
     *r = (struct redial_result){0};
 }
 
-static int open_client(struct redial *d, struct client **ret, struct err *err)
+static int open_client(struct redial *d, unsigned address, struct client **ret, struct err *err)
 {
     struct client_config cfg = {.uri = &d->cfg.side->uri,
                                 .password = d->cfg.side->password,
@@ -47,7 +47,8 @@ static int open_client(struct redial *d, struct client **ret, struct err *err)
                                 .connect_timeout_ms = d->cfg.connect_timeout_ms,
                                 .io_timeout_ms = d->cfg.io_timeout_ms,
                                 .side = d->cfg.name,
-                                .stop = &d->leave};
+                                .stop = &d->leave,
+                                .only_address = address};
     return client_open(ret, &cfg, err);
 }
 
@@ -62,11 +63,12 @@ static int check(const struct redial *d, const struct server_facts *f, struct er
 
 static int try_once(struct redial *d, struct redial_result *ret, struct err *err)
 {
-    if (open_client(d, &ret->client, err) < 0 || facts_read(ret->client, &ret->facts, err) < 0 ||
+    if (open_client(d, 0, &ret->client, err) < 0 || facts_read(ret->client, &ret->facts, err) < 0 ||
         check(d, &ret->facts, err) < 0)
         return -1;
     if (!d->cfg.psync) return 0;
-    if (open_client(d, &ret->probe, err) < 0) return -1;
+    /* To the same server: another one is at another offset. */
+    if (open_client(d, client_address(ret->client), &ret->probe, err) < 0) return -1;
     struct client *c = ret->client;
     ret->client = NULL;
     d->psync.facts = &ret->facts;

@@ -69,8 +69,9 @@ static void finish(struct fixture *f, bool on, bool ours)
     assert_int_equal(import_mode_on(&f->im), on);
     assert_int_equal(f->im.ours, ours);
     client_close(f->c);
-    free((void *)(uintptr_t)f->s.step);
+    void *steps = (void *)(uintptr_t)f->s.step;
     fake_stop(&f->s);
+    free(steps);
     free(f);
 }
 
