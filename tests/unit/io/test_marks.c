@@ -32,6 +32,35 @@ static void test_questions(void **state)
     marks_release(&m);
 }
 
+static void test_runs(void **state)
+{
+    (void)state;
+    struct marks m;
+    struct err err;
+    uint64_t end = 7;
+    assert_int_equal(marks_init(&m, 64, &err), 0);
+    assert_int_equal(marks_run(&m, 5, &end), 0);
+    assert_true(end == UINT64_MAX);
+    for (unsigned round = 0; round < 2; round++) {
+        for (uint64_t n = 0; n < 5; n++)
+            assert_int_equal(marks_add(&m, 100 + n * 10, (int64_t)n, &err), 0);
+        assert_int_equal(marks_run(&m, 125, &end), 2);
+        assert_int_equal(end, 130);
+        assert_int_equal(marks_run(&m, 130, &end), 3);
+        assert_int_equal(end, 140);
+        assert_int_equal(marks_run(&m, 100, &end), 0); /* back */
+        assert_int_equal(end, 110);
+        assert_int_equal(marks_run(&m, 500, &end), 4);
+        assert_true(end == UINT64_MAX);
+        marks_consumed(&m, 125);
+        assert_int_equal(m.end - m.first, 3);
+        marks_clear(&m);
+        assert_true(marks_differs(&m, 4)); /* the last time of before is news again */
+        assert_int_equal(marks_time_at(&m, 125), 0);
+    }
+    marks_release(&m);
+}
+
 static void test_consumed(void **state)
 {
     (void)state;
@@ -56,6 +85,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_questions),
+        cmocka_unit_test(test_runs),
         cmocka_unit_test(test_consumed),
     };
     return cmocka_run_group_tests_name("marks", tests, NULL, NULL);

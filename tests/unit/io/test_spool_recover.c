@@ -266,6 +266,62 @@ static void test_missing(void **state)
     check(0, file_pos[1]);
 }
 
+/* Right records in a wrong place. */
+static void test_moved(void **state)
+{
+    (void)state;
+    char path[200], bytes[8000];
+    fresh();
+    file_path(path, copy_dir, file_pos[5]);
+    int fd = open(path, O_RDWR);
+    ssize_t n = pread(fd, bytes, sizeof(bytes), 0);
+    uint32_t first;
+    memcpy(&first, bytes + HEADER, 4);
+    ssize_t rest = n - HEADER - RECORD - (ssize_t)first;
+    assert_true(rest > 1000);
+    assert_int_equal(pwrite(fd, bytes + n - rest, (size_t)rest, HEADER), rest);
+    assert_int_equal(ftruncate(fd, HEADER + rest), 0);
+    close(fd);
+    check(0, file_pos[5]);
+}
+
+/* Files larger than what is read of them at once. */
+static void test_large_file(void **state)
+{
+    (void)state;
+    struct spool_config cfg = small;
+    struct model m;
+    struct spool *s;
+    struct err err;
+    char path[200];
+    uint64_t pos, before = 0;
+    cfg.ram_bytes = 1 << 20;
+    cfg.max_disk_bytes = 1 << 30;
+    cfg.segment_bytes = 4 << 20;
+    model_init(&m, 9, 2000000);
+    assert_int_equal(spool_open(&s, &cfg, &err), 0);
+    assert_int_equal(spool_keep(s, &err), 0);
+    while (m.tail < m.max) {
+        before = m.tail;
+        model_produce(&m, s, 1 + model_next(&m) % (model_next(&m) % 4 ? 3000 : 600000));
+        m.now++;
+        model_read_all(&m, s);
+    }
+    spool_close(s);
+    assert_int_equal(kit_files(copy_dir, path, sizeof(path)), 1);
+    assert_int_equal(spool_recover(&s, &cfg, &pos, &err), 0);
+    assert_int_equal(pos, 0);
+    assert_int_equal(spool_tail(s), m.max);
+    m.head = 0;
+    model_read_all(&m, s);
+    spool_close(s);
+    assert_int_equal(truncate(path, size_of(path) - 1), 0);
+    assert_int_equal(spool_recover(&s, &cfg, &pos, &err), 0);
+    assert_true(spool_tail(s) >= before && spool_tail(s) < m.max);
+    spool_discard(s);
+    model_release(&m);
+}
+
 static void put_bytes(const char *path, const void *p, size_t n)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
@@ -389,10 +445,11 @@ static void test_other_sizes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole),    cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_zeroes),   cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_missing),  cmocka_unit_test(test_random),
-        cmocka_unit_test(test_no_files), cmocka_unit_test(test_other_sizes),
+        cmocka_unit_test(test_whole),      cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_zeroes),     cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_missing),    cmocka_unit_test(test_moved),
+        cmocka_unit_test(test_large_file), cmocka_unit_test(test_random),
+        cmocka_unit_test(test_no_files),   cmocka_unit_test(test_other_sizes),
     };
     return cmocka_run_group_tests_name("spool, recovered", tests, make_log, drop_log);
 }
