@@ -3,6 +3,7 @@
 # tells each lost or doubled write.
 import os
 import random
+import re
 import threading
 import time
 
@@ -326,6 +327,31 @@ def test_taken_over_from_another_machine(side, task):
     b.start()
     assert a.run.wait(20) not in (0, None), "the one before has not noticed"
     assert "another" in a.run.said.lower() or "took" in a.run.said.lower(), a.run.said
+    load.join(30)
+    ends_well(source, target, b)
+    load.assert_exact(target)
+
+
+def test_taken_over_while_the_fence_is_on_its_way(side, task):
+    """Of what the one before has sent, the network delivers up to an EXEC; the rest, with the WATCH
+    that is to fence the next batch, comes when another process has taken over and gone on."""
+    source, target = side("source"), side("target")
+    a = task(source, target)
+    b = task(source, target, state_dir=a.state_dir + "-of-b")
+    b.target_uri = target.primary.uri()  # not by the way that is held up
+    b.folder = os.path.join(b.folder, "b")
+    a.start()
+    caught_up(source, target, a)
+    load = Counted(source, 60_000, 8000)
+    time.sleep(1)
+    p = target.proxies[0]
+    p.hold_behind["up"] = encode(("EXEC",))
+    wait_for(lambda: not p.hold_behind)
+    a.wanted = False
+    b.start()
+    time.sleep(1)
+    p.release()
+    assert a.run.wait(20) not in (0, None), "the one before has not noticed"
     load.join(30)
     ends_well(source, target, b)
     load.assert_exact(target)

@@ -79,6 +79,7 @@ class Flow:
         p = self.proxy
         limit = p.cut_after.get(self.way)
         left = len(data) if limit is None else max(0, min(len(data), limit - p.passed[self.way]))
+        left = self.up_to_mark(data, left)
         try:
             n = self.dst.send(data[:left]) if left else 0
         except BlockingIOError:
@@ -90,7 +91,16 @@ class Flow:
         self.size -= n
         if n < len(data):
             self.waiting.appendleft((when, data[n:]))
-        return n == left < len(data)
+        return n == left < len(data) and not self.hoards
+
+    def up_to_mark(self, data, left):
+        mark = self.proxy.hold_behind.get(self.way)
+        at = data.find(mark) if mark else -1
+        if at < 0 or at + len(mark) > left:
+            return left
+        del self.proxy.hold_behind[self.way]
+        self.hoards = True
+        return at + len(mark)
 
     def drop(self):
         self.waiting.clear()
@@ -125,7 +135,8 @@ class FaultProxy:
     """Listens on a loopback port of its own and forwards to `address`.
 
     Ways: "up" is towards the server, "down" back to the client. All knobs may be turned while
-    it runs. cut_after[way] = n cuts every connection once n bytes went that way in all."""
+    it runs. cut_after[way] = n cuts every connection once n bytes went that way in all.
+    hold_behind[way] = bytes: what follows them on that connection waits for release()."""
 
     def __init__(self, address):
         self.address = address
@@ -134,6 +145,7 @@ class FaultProxy:
         self.passed = {"up": 0, "down": 0}
         self.cut_after = {}
         self.cut_with_reset = False
+        self.hold_behind = {}
         self.delay_s = 0.0
         self.bytes_per_s = 0
         self.refuse = False

@@ -219,19 +219,23 @@ class Mover:
         """The checkpoint's words, None: there is none. From here on it is ours. Owners are numbered:
         a failover of the target may bring back the one before us, which is not one that has taken
         over from us."""
-        value = self.target.call("GET", self.key)
-        value = value.decode().split() if value else None
-        before = int(value[2][:4], 16) if value else 0
-        if not self.owner:
-            self.owner = "%04x%04x" % (before + 1, random.randrange(1 << 16))
-        elif value and value[2] != self.owner and before >= int(self.owner[:4], 16):
-            raise Ended("another process has taken this task over")
-        if value is None:
-            return None
-        value[2] = self.owner
-        if BROKEN != "nofence":
-            self.target.call("SET", self.key, " ".join(value))
-        return value
+        while True:
+            self.target.call("WATCH", self.key)
+            value = self.target.call("GET", self.key)
+            value = value.decode().split() if value else None
+            before = int(value[2][:4], 16) if value else 0
+            if not self.owner:
+                self.owner = "%04x%04x" % (before + 1, random.randrange(1 << 16))
+            elif value and value[2] != self.owner and before >= int(self.owner[:4], 16):
+                raise Ended("another process has taken this task over")
+            if value is None or BROKEN == "nofence":
+                self.target.call("UNWATCH")
+                return value
+            value[2] = self.owner
+            # what the one before us wrote since we looked must not be forgotten
+            if self.target.pipeline([("MULTI",), ("SET", self.key, " ".join(value)),
+                                     ("EXEC",)])[2] is not None:
+                return value
 
     # -- snapshot ------------------------------------------------------------------------------
     def snapshot(self, first):
