@@ -130,7 +130,7 @@ static int add_row(struct status *s, const struct state_seen *seen)
         return 0;
     }
     text_printf(&s->text, "%s\n", seen->name);
-    put_words(&s->text, seen->running ? "runs, but is damaged: " : "damaged: ", seen->why);
+    put_words(&s->text, seen->running ? "runs, but damaged: " : "damaged: ", seen->why);
     return 0;
 }
 

@@ -9,10 +9,14 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static void damage(struct state_seen *seen, const struct err *err)
+/* Words begin with the path of a file: the folder is told apart from them. */
+static void damage(struct state_seen *seen, const char *dir, const struct err *err)
 {
+    size_t n = strlen(dir);
+    const char *words = err->msg;
+    if (strncmp(words, dir, n) == 0 && words[n] == '/') words += n + 1;
     seen->damaged = true;
-    snprintf(seen->why, sizeof(seen->why), "%.*s", (int)sizeof(seen->why) - 1, err->msg);
+    snprintf(seen->why, sizeof(seen->why), "%.*s", (int)sizeof(seen->why) - 1, words);
     text_make_plain(seen->why);
 }
 
@@ -31,16 +35,16 @@ static int see(struct state_seen *ret, const char *root, const char *name, struc
     *ret = (struct state_seen){0};
     snprintf(ret->name, sizeof(ret->name), "%s", name);
     if (state_path(dir, root, name, err) < 0) return -1;
-    if (state_lock_look(dir, &ret->running, &ret->pid, &why) < 0) damage(ret, &why);
+    if (state_lock_look(dir, &ret->running, &ret->pid, &why) < 0) damage(ret, dir, &why);
     int has_state = state_progress_read(&ret->progress, spool_dir, dir, &why);
-    if (has_state < 0) damage(ret, &why);
+    if (has_state < 0) damage(ret, dir, &why);
     int has_task = state_task_read(&task, dir, &why);
-    if (has_task < 0) damage(ret, &why);
+    if (has_task < 0) damage(ret, dir, &why);
     if (!has_state && !has_task && !ret->damaged) return 0;
     /* state.json is there first: it may be that the other is just being written */
     if (!has_state || (!has_task && !ret->running)) {
-        err_set(&why, ERR_FORMAT, "%.200s has no %s", dir, has_state ? "task.json" : "state.json");
-        damage(ret, &why);
+        err_set(&why, ERR_FORMAT, "%s is missing", has_state ? "task.json" : "state.json");
+        damage(ret, dir, &why);
     }
     if (has_task == 1) {
         copy_plain(ret->source, sizeof(ret->source), task.shape.text[STATE_SHAPE_SOURCE]);

@@ -162,7 +162,8 @@ static void expect_damaged(const struct given *g, const char *name, const char *
     if (!strstr(err.msg, path) || !strstr(err.msg, "--restart")) fail_msg("%s", err.msg);
     assert_int_equal(state_see(&seen, state_kit_root(), "shop", &err), 0);
     assert_true(seen.damaged);
-    assert_non_null(strstr(seen.why, path));
+    /* the file, but not the folder, which is known */
+    assert_memory_equal(seen.why, strrchr(path, '/') + 1, strlen(strrchr(path, '/') + 1));
     free(path);
 }
 

@@ -1,0 +1,408 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# The folder of a task, seen by who runs it: status, stop, finish, and what is refused.
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+from lib.compare import assert_equal
+from lib.mover import keyhaul_binary
+from lib.resp import wait_for
+from lib.writer import Writer
+
+PASSWORD = "s3cr3t-Pa55"
+
+
+class Tasks:
+    """One state dir and the commands about it."""
+
+    def __init__(self, folder):
+        self.dir = str(folder)
+
+    def run(self, *args, env=None):
+        full = {k: v for k, v in os.environ.items() if not k.startswith("KEYHAUL_")}
+        return subprocess.run([keyhaul_binary(), *args, "--state-dir", self.dir], text=True,
+                              capture_output=True, timeout=90, stdin=subprocess.DEVNULL,
+                              env={**full, **(env or {})})
+
+    def status(self, *args):
+        r = self.run("status", *args)
+        assert r.returncode == 0 and r.stderr == "", r
+        return r.stdout
+
+    def json(self):
+        return {t["task"]: t for t in map(json.loads, self.status("--output", "json").splitlines())}
+
+    def path(self, *parts):
+        return os.path.join(self.dir, *parts)
+
+    def names(self):
+        return sorted(os.listdir(self.dir)) if os.path.isdir(self.dir) else []
+
+    def words(self):
+        """Everything in all files."""
+        found = b""
+        for folder, _, files in os.walk(self.dir):
+            for name in files:
+                with open(os.path.join(folder, name), "rb") as f:
+                    found += f.read()
+        return found.decode(errors="replace")
+
+
+@pytest.fixture
+def tasks(tmp_path):
+    return Tasks(tmp_path / "state")
+
+
+@pytest.fixture
+def streaming(keyhaul, source, target, tasks):
+    """streaming(*options): `keyhaul migrate --task shop` that has caught up with some keys."""
+    def begin(*options, **kw):
+        if not source.call("DBSIZE"):
+            source.call("MSET", *(x for i in range(500) for x in ("k%d" % i, i)))
+        k = keyhaul(source, target, "--state-dir", tasks.dir, "--task", "shop", *options, **kw)
+        k.wait_caught_up()
+        return k
+    return begin
+
+
+def checkpoints(server):
+    return sorted(server.call("KEYS", "keyhaul:checkpoint:*"))
+
+
+# -- status --------------------------------------------------------------------------------------
+
+def test_no_tasks(tasks):
+    assert tasks.status() == "no tasks in %s\n" % tasks.dir
+    assert tasks.status("--output", "json") == ""
+    assert not os.path.exists(tasks.dir)
+    r = tasks.run("status", "shop")
+    assert r.returncode == 2 and "no task shop" in r.stderr and tasks.dir in r.stderr
+
+
+def test_where_it_looks(tmp_path):
+    def looked(**env):
+        full = {k: v for k, v in os.environ.items() if k not in ("XDG_STATE_HOME", "HOME")}
+        return subprocess.run([keyhaul_binary(), "status"], env={**full, **env}, text=True,
+                              capture_output=True)
+    assert looked(XDG_STATE_HOME="/x").stdout == "no tasks in /x/keyhaul\n"
+    assert looked(HOME="/h").stdout == "no tasks in /h/.local/state/keyhaul\n"
+    r = looked()
+    assert r.returncode == 2 and "--state-dir" in r.stderr
+
+
+def test_status_of_a_running_task(streaming, tasks, source, target):
+    k = streaming()
+    wait_for(lambda: tasks.json()["shop"]["phase"] == "stream")
+    t = tasks.json()["shop"]
+    assert t["running"] and t["pid"] == k.proc.pid and t["damaged"] is None
+    assert t["source"] == source.uri() and t["target"] == target.uri()
+    assert t["state"] == "stream" and t["outcome"] is None and t["error"] is None
+    assert t["keys"] >= 500 and t["errors"] == 0 and t["lag_bytes"] >= 0
+    assert abs(t["wall_ms"] / 1000 - time.time()) < 5
+    table = tasks.status()
+    assert max(map(len, table.splitlines())) <= 80
+    row = table.splitlines()[1]
+    assert re.match(r"shop +%d +stream +\S+ \S+ +50\d +0 +(now|\d+ s)$" % k.proc.pid, row), table
+    full = tasks.status("shop")
+    for words in (str(k.proc.pid), source.uri(), tasks.path("shop"), "stream"):
+        assert words in full
+    k.finish()
+    t = tasks.json()["shop"]
+    assert not t["running"] and t["pid"] is None and t["outcome"] == "stopped"
+    assert re.search(r"^shop +no +stopped +- +50\d ", tasks.status(), re.M)
+
+
+def test_status_after_a_kill_and_a_failure(streaming, tasks, target):
+    k = streaming()
+    k.proc.kill()
+    k.wait()
+    t = tasks.json()["shop"]
+    assert not t["running"] and t["outcome"] is None and t["state"] == "stream"
+    assert re.search(r"^shop +no +killed ", tasks.status(), re.M)
+    assert re.search(r"^ended +killed$", tasks.status("shop"), re.M)
+    target.stop()
+    r = tasks.run("finish", "shop", "--output", "json")
+    assert r.returncode == 1, r
+    t = tasks.json()["shop"]
+    assert not t["running"] and t["outcome"] == "failed" and "target" in t["error"]
+    table = tasks.status()
+    assert re.search(r"^shop +no +failed ", table, re.M)
+    assert "    target" in table and max(map(len, table.splitlines())) <= 80
+    assert re.search(r"^ended +failed: target", tasks.status("shop"), re.M)
+
+
+def test_long_names_fit(tasks, keyhaul, source, target):
+    """Names made of addresses are longer than their column, and IPv6 is no name."""
+    k = keyhaul(source, target, "--state-dir", tasks.dir)
+    wait_for(lambda: tasks.names() and tasks.json())
+    (name,) = tasks.json()
+    assert name == "127.0.0.1-%d-to-127.0.0.1-%d" % (source.port, target.port)
+    lines = tasks.status().splitlines()
+    assert lines[1] == name and max(map(len, lines)) <= 80 and len(lines) == 3
+    assert k.terminate() == 0
+
+
+DAMAGE = {
+    "empty": lambda p: open(p, "w").close(),
+    "cut": lambda p: os.truncate(p, os.path.getsize(p) // 2),
+    "binary": lambda p: open(p, "wb").write(os.urandom(300)),
+    "later": lambda p: open(p, "w").write('{"schema": 99}'),
+    "controls": lambda p: open(p, "w").write('{"\x1b[2J\x07": 1}'),
+    "gone": os.unlink,
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("name", ["state.json", "task.json"])
+def test_damaged_folder(streaming, keyhaul, tasks, source, target, name, how):
+    """Shown as such, hides no other, and is not gone on with; --restart begins anew."""
+    k = streaming()
+    k.finish()
+    os.makedirs(tasks.path("other"))
+    for f in ("state.json", "task.json"):
+        with open(tasks.path("shop", f)) as src, open(tasks.path("other", f), "w") as dst:
+            dst.write(src.read())
+    DAMAGE[how](tasks.path("shop", name))
+    found = tasks.json()
+    assert sorted(found) == ["other", "shop"] and found["other"]["damaged"] is None
+    assert name in found["shop"]["damaged"]
+    table = tasks.status()
+    assert "damaged: " in table and re.search(r"^other +no ", table, re.M)
+    assert table.replace("\n", "").isprintable() and max(map(len, table.splitlines())) <= 80
+    assert "damaged" in tasks.status("shop")
+    r = tasks.run("finish", "shop")
+    assert r.returncode == 1 and "shop" in r.stderr
+    assert tasks.run("stop", "shop").returncode == 0
+    k = keyhaul(source, target, "--state-dir", tasks.dir, "--task", "shop")
+    k.expect(1, re.escape(name), "--restart")
+    k = keyhaul(source, target, "--state-dir", tasks.dir, "--task", "shop", "--restart")
+    k.finish()
+    assert_equal(source, target)
+
+
+# -- once, and the same ----------------------------------------------------------------------------
+
+def test_runs_once_only(streaming, keyhaul, source, target, tasks):
+    k = streaming()
+    second = keyhaul(source, target, "--state-dir", tasks.dir, "--task", "shop")
+    second.expect(3, "runs already, as process %d" % k.proc.pid, "keyhaul stop shop")
+    again = keyhaul(source, target, "--state-dir", tasks.dir, "--task", "shop", "--restart",
+                    "--output", "json")
+    again.expect(3, '"code":"refused"')
+    k.finish()
+    assert_equal(source, target)
+
+
+@pytest.mark.parametrize("options, words", [
+    (("--db", "0,3"), "--db was all, now 0,3"),
+    (("--db-map", "0:5,5:0"), "--db-map was not given, now 0:5,5:0"),
+    (("--type", "full"), r"--type was full\+incremental, now full"),
+    (("--on-conflict", "overwrite"), "--on-conflict was fail, now overwrite"),
+])
+def test_another_task_of_that_name(streaming, keyhaul, source, target, tasks, options, words):
+    streaming().finish()
+    k = keyhaul(source, target, "--state-dir", tasks.dir, "--task", "shop", *options)
+    k.expect(3, words, "--task", "--restart")
+    # what is no part of what it is may change
+    k = keyhaul(source, target, "--state-dir", tasks.dir, "--task", "shop", "--io-timeout", "30s",
+                "--on-error", "continue")
+    k.finish()
+
+
+def test_another_side(streaming, keyhaul, server, source, target, tasks):
+    streaming().finish()
+    third = server("third")
+    k = keyhaul(third, target, "--state-dir", tasks.dir, "--task", "shop")
+    k.expect(3, "--source was %s, now %s" % (source.uri(), third.uri()))
+    # by their own names they do not meet
+    k = keyhaul(source, third, "--state-dir", tasks.dir)
+    k.finish()
+    assert len(tasks.json()) == 2
+
+
+def test_refused_before_anything_leaves_nothing(keyhaul, source, target, tasks):
+    for s in (source, target):
+        s.call("SET", "k", "v")
+    k = keyhaul(source, target, "--state-dir", tasks.dir)
+    k.expect(3, "exist")
+    assert tasks.names() == []
+    k = keyhaul(source, target, "--state-dir", tasks.dir, "--on-conflict", "overwrite", "--until",
+                "caught-up")
+    k.expect(0)
+    assert tasks.names() == [] and checkpoints(target) == []
+
+
+@pytest.mark.parametrize("options", [("--type", "full"), ("--until", "caught-up")])
+def test_the_end_leaves_nothing(keyhaul, source, target, tasks, options):
+    source.call("SET", "k", "v")
+    keyhaul(source, target, "--state-dir", tasks.dir, *options).expect(0)
+    assert tasks.names() == [] and checkpoints(target) == []
+    assert_equal(source, target)
+
+
+def test_private(streaming, tasks):
+    k = streaming()
+    for folder, _, files in os.walk(tasks.dir):
+        assert os.stat(folder).st_mode & 0o777 == 0o700, folder
+        for name in files:
+            if not name.endswith(".tmp"):
+                assert os.stat(os.path.join(folder, name)).st_mode & 0o777 == 0o600, name
+    assert json.load(open(tasks.path("shop", "metrics.json")))["pid"] == k.proc.pid
+    k.finish()
+
+
+def test_unusable_state_dir(keyhaul, source, target, tmp_path):
+    flat = tmp_path / "flat"
+    flat.write_text("x")
+    keyhaul(source, target, "--state-dir", str(flat)).expect(1, "--state-dir", "flat")
+    keyhaul(source, target, "--state-dir", str(flat / "below")).expect(1, "--state-dir")
+    keyhaul(source, target, "--task", "../x").expect(2, "--task")
+    assert target.call("DBSIZE") == 0
+
+
+# -- stop ------------------------------------------------------------------------------------------
+
+def test_stop(streaming, tasks, source, target):
+    k = streaming()
+    r = tasks.run("stop", "shop")
+    assert r.returncode == 0 and "shop has stopped" in r.stdout, r
+    assert k.wait(5) == 0
+    r = tasks.run("stop", "shop")
+    assert r.returncode == 0 and r.stdout == "shop does not run\n"
+    r = tasks.run("stop", "nix")
+    assert r.returncode == 2 and "shop" in r.stderr
+    source.call("SET", "later", "1")
+    k = streaming()
+    k.wait_metric(lambda m: m["snapshots"] == 1)
+    k.finish()
+    assert_equal(source, target)
+
+
+def test_stop_believes_no_file(streaming, tasks):
+    """Whatever the lock's text says, only its holder is signalled."""
+    k = streaming()
+    bystander = subprocess.Popen(["sleep", "60"])
+    try:
+        with open(tasks.path("shop", "lock"), "r+") as f:
+            f.truncate(0)
+            f.write("%d\n" % bystander.pid)
+        assert tasks.json()["shop"]["pid"] == k.proc.pid
+        assert tasks.run("stop", "shop").returncode == 0
+        assert k.wait(5) == 0
+        with open(tasks.path("shop", "lock"), "r+") as f:
+            f.truncate(0)
+            f.write("%d\n" % bystander.pid)
+        assert tasks.run("stop", "shop").stdout == "shop does not run\n"
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_stop_gives_up_in_time(streaming, tasks):
+    k = streaming()
+    k.proc.send_signal(signal.SIGSTOP)
+    start = time.monotonic()
+    r = tasks.run("stop", "shop", "--timeout", "1s")
+    assert r.returncode == 1 and str(k.proc.pid) in r.stderr and "--timeout" in r.stderr
+    assert time.monotonic() - start < 10
+    assert tasks.json()["shop"]["running"]
+    k.proc.send_signal(signal.SIGCONT)
+    assert k.wait(10) == 0
+
+
+# -- finish ----------------------------------------------------------------------------------------
+
+def test_finish(streaming, tasks, source, target):
+    """What was written since is applied; the checkpoint and the folder are gone."""
+    streaming().finish()
+    assert checkpoints(target) == [b"keyhaul:checkpoint:shop"]
+    source.call("SET", "later", "1")
+    r = tasks.run("finish", "shop")
+    assert r.returncode == 0 and "caught up" in r.stdout, r
+    assert "snapshot loaded" not in r.stderr
+    assert checkpoints(target) == [] and tasks.names() == []
+    assert_equal(source, target)
+    r = tasks.run("finish", "shop")
+    assert r.returncode == 2 and "no task" in r.stderr
+
+
+def test_finish_a_running_task(streaming, tasks, source, target):
+    k = streaming()
+    with Writer(source, rate=2000) as w:
+        time.sleep(1)
+        w.stop()
+        r = tasks.run("finish", "shop", "--output", "json")
+    assert r.returncode == 0, r
+    assert k.wait(5) == 0
+    last = json.loads(r.stdout.splitlines()[-1])
+    assert last["event"] == "summary" and last["outcome"] == "caught-up"
+    assert checkpoints(target) == [] and tasks.names() == []
+    assert_equal(source, target)
+
+
+def test_finish_keeps_the_selection(keyhaul, source, target, tasks):
+    for db in (0, 3):
+        with source.connect(db) as c:
+            c.call("SET", "k", db)
+    k = keyhaul(source, target, "--state-dir", tasks.dir, "--task", "shop", "--db", "3", "--db-map",
+                "3:1")
+    k.finish(source_db=3, target_db=1)
+    for db in (0, 3):
+        with source.connect(db) as c:
+            c.call("SET", "later", db)
+    r = tasks.run("finish", "shop")
+    assert r.returncode == 0, r
+    with target.connect(1) as c:
+        assert c.call("GET", "k") == b"3" and c.call("GET", "later") == b"3"
+    assert target.call("DBSIZE") == 0
+
+
+def test_finish_asks_for_passwords_again(keyhaul, server, target, tasks, tmp_path):
+    source = server("locked", password=PASSWORD)
+    source.call("SET", "k", "v")
+    k = keyhaul(source, target, "--state-dir", tasks.dir, "--task", "shop", source_uri=source.uri(password=PASSWORD))
+    k.wait_caught_up()
+    assert PASSWORD not in tasks.words()
+    r = tasks.run("finish", "shop")
+    assert r.returncode == 2 and "--source-password-file" in r.stderr, r
+    assert k.status() is None  # and it was not stopped for that
+    assert k.terminate() == 0
+    assert PASSWORD not in tasks.words()
+    secret = tmp_path / "password"
+    secret.write_text(PASSWORD)
+    r = tasks.run("finish", "shop", "--source-password-file", str(secret))
+    assert r.returncode == 0, r
+    assert tasks.names() == []
+
+
+def test_finish_not_while_loading(keyhaul, source, target, tasks, proxy):
+    """A snapshot that is broken off had to be taken again."""
+    source.call("MSET", *(x for i in range(20000) for x in ("k%d" % i, "v" * 500)))
+    slow = proxy(source)
+    slow.bytes_per_s = 1_000_000
+    k = keyhaul(source, target, "--state-dir", tasks.dir, "--task", "shop", source_uri=slow.uri())
+    wait_for(lambda: tasks.names() and tasks.json()["shop"]["state"] == "loading")
+    r = tasks.run("finish", "shop")
+    assert r.returncode == 3 and "snapshot" in r.stderr and k.status() is None
+    assert k.terminate() == 0
+    assert tasks.json()["shop"]["state"] == "loading"
+
+
+def test_nothing_to_finish(keyhaul, source, target, tasks, proxy):
+    """A run that was killed before it wrote anything leaves a folder, which counts for nothing."""
+    silent = proxy(target)
+    silent.stall()
+    k = keyhaul(source, target, "--state-dir", tasks.dir, "--task", "shop", target_uri=silent.uri())
+    wait_for(lambda: tasks.names() and tasks.json())
+    k.proc.kill()
+    k.wait()
+    assert tasks.json()["shop"]["state"] == "new"
+    r = tasks.run("finish", "shop")
+    assert r.returncode == 3 and "moved nothing" in r.stderr, r
+    assert tasks.names() == []
