@@ -223,7 +223,9 @@ static void stopped_words(const struct summary *s, char *out, size_t size)
     char lag[SHOWN * 2];
     const struct metrics *m = s->last;
     put_lag(m, lag, sizeof(lag));
-    if (s->cfg->type != TASK_INCREMENTAL && !m->snapshot_done_ms)
+    /* A run that went on with the stream has taken no snapshot of its own. */
+    bool loaded = m->snapshot_done_ms || m->phase >= PHASE_CATCH_UP;
+    if (s->cfg->type != TASK_INCREMENTAL && !loaded)
         stopped_early_words(s, out, size);
     else if (s->cfg->type != TASK_INCREMENTAL && !m->caught_up_ms)
         snprintf(out, size,

@@ -180,8 +180,22 @@ static void stopped_too_early_is_said(void **state)
     ends_with(table(f, true), "\nstopped by signal before it had caught up, lag 0: the target is "
                               "not yet equal to\nthe source.\n");
     f->last.snapshot_done_ms = 0;
+    f->last.phase = PHASE_SNAPSHOT;
     ends_with(table(f, true), "\nstopped by signal before the snapshot was complete: the target "
                               "holds only part\nof the data.\n");
+}
+
+/* No snapshot, and perhaps no change: what is there was moved by the runs before. */
+static void a_resumed_run_is_whole(void **state)
+{
+    struct fixture *f = *state;
+    f->last.phase = PHASE_DONE;
+    f->last.caught_up_ms = 1;
+    ends_with(table(f, true), "\nstopped by signal, lag 0.\n");
+    f->last.caught_up_ms = 0;
+    f->last.phase = PHASE_CATCH_UP;
+    ends_with(table(f, true), "\nstopped by signal before it had caught up, lag 0: the target is "
+                              "not yet equal to\nthe source.\n");
 }
 
 static void outcomes(void **state)
@@ -350,6 +364,7 @@ int main(void)
         TEST(one_database_needs_no_total),
         TEST(sentences),
         TEST(stopped_too_early_is_said),
+        TEST(a_resumed_run_is_whole),
         TEST(outcomes),
         TEST(phases_not_reached_are_left_out),
         TEST(json_of_a_whole_run),
