@@ -398,6 +398,7 @@ static int follow(struct run *r, struct err *err)
     if (can_resume(r) && r->cfg->retry_time_ms > 0) migrate_keep_source(r);
     for (;;) {
         if (replay_run(&r->replay, err) == 0) return end_in_order(r, err);
+        if (r->replay.caught_up) r->pause_ms = 0;
         if (r->pl.hole) {
             log_warn("%s; a new snapshot is taken", err->msg);
             r->plan = PLAN_RELOAD;
@@ -483,7 +484,7 @@ static int attempt(struct run *r, struct err *err)
 static bool passes(const struct run *r, const struct err *err)
 {
     bool lost = (r->has_pipeline && r->pl.lane.lost) || err->code == ERR_NET;
-    return lost && r->began && r->cfg->retry_time_ms > 0 && !*r->stop;
+    return lost && r->began && !r->gave_up && r->cfg->retry_time_ms > 0 && !*r->stop;
 }
 
 int run_migrate(struct run *r, struct err *err)

@@ -9,8 +9,9 @@
 #include <poll.h>
 #include <stdio.h>
 
-#define PAUSE_MIN_MS 100
-#define PAUSE_MAX_MS 5000
+#define PAUSE_MIN_MS  100
+#define PAUSE_MAX_MS  5000
+#define PAUSE_LOAD_MS 60000
 
 /* --- waiting --- */
 
@@ -58,7 +59,9 @@ static void part(struct run *r)
 
 int migrate_meet_again(struct run *r, struct err *err)
 {
-    int64_t pause = PAUSE_MIN_MS;
+    /* A source that drops us in every snapshot is not to make one after the other. */
+    int64_t pause = r->pause_ms ? r->pause_ms : PAUSE_MIN_MS;
+    r->pause_ms = pause * 2 > PAUSE_LOAD_MS ? PAUSE_LOAD_MS : pause * 2;
     if (!r->lost_since_ms) r->lost_since_ms = clock_mono_ms();
     tell_waiting(r, WAITS_FOR_TARGET);
     for (;;) {
@@ -68,7 +71,7 @@ int migrate_meet_again(struct run *r, struct err *err)
         if (err->code == ERR_STOPPED) return -1;
         if (clock_mono_ms() - r->lost_since_ms > r->cfg->retry_time_ms)
             return err_wrap(err, "gave up (--retry-time waits longer)");
-        pause = pause * 2 > PAUSE_MAX_MS ? PAUSE_MAX_MS : pause * 2;
+        if (pause < PAUSE_MAX_MS) pause = pause * 2 > PAUSE_MAX_MS ? PAUSE_MAX_MS : pause * 2;
     }
     tell_waiting(r, WAITS_FOR_NONE);
     return 0;
@@ -111,7 +114,10 @@ static enum relinked relink(void *ctx, struct err *err)
     if (rc == 0) return RELINK_WAIT;
     redial_free(r->source_dial);
     r->source_dial = NULL;
-    if (rc < 0) return RELINK_GIVEN_UP;
+    if (rc < 0) {
+        r->gave_up = true;
+        return RELINK_GIVEN_UP;
+    }
     tell_waiting(r, WAITS_FOR_NONE);
     psync_release(&r->psync);
     r->psync = got.psync;
@@ -154,7 +160,10 @@ int migrate_find_target(struct run *r, struct err *err)
             if (*r->stop || pipeline_step(&r->pl, 100, err) < 0) break;
         redial_free(r->target_dial);
         r->target_dial = NULL;
-        if (rc < 0) return -1;
+        if (rc < 0) {
+            r->gave_up = true;
+            return -1;
+        }
         if (rc == 0 && *r->stop)
             return err_set(
                 err, ERR_NET,

@@ -51,6 +51,8 @@ struct run {
     bool has_reconcile;
     struct redial *source_dial, *target_dial;
     int64_t lost_since_ms; /* monotonic; 0: nothing is lost */
+    bool gave_up;          /* a side was called for as long as was asked */
+    int64_t pause_ms;      /* before the next try; 0: it has been caught up since the last one */
 };
 
 static inline void run_phase(struct run *r, enum phase p)

@@ -14,7 +14,7 @@
 
 #define PAUSE_MIN_MS 100
 #define PAUSE_MAX_MS 5000
-#define HOPELESS_MS  60000 /* a wrong password, a missing right */
+#define HOPELESS_MS  10000 /* a wrong password, a missing right */
 #define SLICE_MS     50
 
 struct redial {

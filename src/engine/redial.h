@@ -7,7 +7,7 @@
 //                        └────────────────────────────────────────────────────────────────┘
 //
 // What is lost is often back at once, or gone for hours: the first pause is 100 ms, the longest 5
-// s. A wrong password or a missing right is tried for a minute only, for it does not heal by
+// s. A wrong password or a missing right is tried for ten seconds only, for it does not heal by
 // itself.
 #ifndef KEYHAUL_ENGINE_REDIAL_H
 #define KEYHAUL_ENGINE_REDIAL_H
