@@ -353,7 +353,8 @@ int state_open(struct state **ret, const struct task_config *cfg,
 void state_close(struct state *s, bool remove)
 {
     if (!s) return;
-    if (remove || s->progress.phase == STATE_NEW) remove_folder(s);
+    enum state_phase phase = s->progress.phase;
+    if (remove || phase == STATE_NEW || phase == STATE_DONE) remove_folder(s);
     release(s);
 }
 

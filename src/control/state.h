@@ -63,7 +63,7 @@ KH_MUST int state_task_name(char ret[STATE_NAME_MAX + 1], const struct task_conf
 KH_MUST int state_open(struct state **ret, const struct task_config *cfg,
                        const struct option_values *options, struct err *err);
 /* Gives the lock back. `remove`: the task is over, the folder goes (and the spool's); so it does
- * while the phase is STATE_NEW. NULL-safe. */
+ * while the phase is STATE_NEW, and when it is STATE_DONE. NULL-safe. */
 void state_close(struct state *s, bool remove);
 
 bool state_known(const struct state *s); /* it ran before, and came so far that it counts */

@@ -29,7 +29,7 @@ WRITTEN = [ROOT / "README.md", TUTORIAL, ROOT / "docs" / "README.md", ROOT / "do
 PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")})
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
 COLUMNS = 80
-COMMANDS = ("migrate", "restore", "backup", "inspect")
+COMMANDS = ("migrate", "restore", "backup", "inspect", "status", "stop", "finish")
 
 
 def name(page):
