@@ -152,12 +152,13 @@ static void begin_holding(struct run *r)
     hold_set_base(&r->pl.hold, state_progress(r->state)->hold_base_ms);
 }
 
-/* A connection for finding deadlines that a run before has held. */
+/* A connection for finding deadlines that a run before has held. A stop does not end it: the search
+ * itself ends soon then. */
 static int give_scan_client(struct run *r, struct err *err)
 {
     struct client *c;
     if (!hold_scan_needs_client(&r->pl.hold)) return 0;
-    if (run_open_side(r, &r->cfg->target, "target", &c, err) < 0) return -1;
+    if (run_open_at_end(r, &c, err) < 0) return -1;
     hold_scan_client(&r->pl.hold, c);
     return 0;
 }
@@ -172,9 +173,12 @@ static int find_held(struct run *r, struct err *err)
 static int give_time_back(struct run *r, struct err *err)
 {
     struct state_progress *p = state_progress(r->state);
+    struct client *c;
     if (!r->import.ours) return 0;
-    if (!r->target && run_open_side(r, &r->cfg->target, "target", &r->target, err) < 0) return -1;
-    if (import_mode_end(&r->import, r->target, err) < 0) return -1;
+    if (run_open_at_end(r, &c, err) < 0) return -1;
+    int rc = import_mode_end(&r->import, c, err);
+    client_close(c);
+    if (rc < 0) return -1;
     p->import_ours = r->import.ours;
     return save(r, err);
 }
@@ -382,7 +386,6 @@ static int end_in_order(struct run *r, struct err *err)
     if (hold_scan_needs_client(&r->pl.hold)) { /* it was lost on the way */
         if (give_scan_client(r, err) < 0 || replay_settle_all(&r->replay, err) < 0) return -1;
     }
-    if (give_time_back(r, err) < 0) return -1;
     if (r->cfg->until == TASK_UNTIL_CAUGHT_UP && r->replay.caught_up) {
         r->pl.lane.fence = (struct span){0};
         return unmark(r, err);
@@ -487,7 +490,7 @@ static bool passes(const struct run *r, const struct err *err)
     return lost && r->began && !r->gave_up && r->cfg->retry_time_ms > 0 && !*r->stop;
 }
 
-int run_migrate(struct run *r, struct err *err)
+static int migrate(struct run *r, struct err *err)
 {
     r->known = state_known(r->state);
     if (name_checkpoint(r, err) < 0 || run_meet_source(r, err) < 0 || run_meet_target(r, err) < 0 ||
@@ -508,4 +511,19 @@ int run_migrate(struct run *r, struct err *err)
         if (hole) r->plan = PLAN_RELOAD;
         if (r->plan == PLAN_FRESH && !hole && run_check(r, true, err) < 0) return -1;
     }
+}
+
+int run_migrate(struct run *r, struct err *err)
+{
+    struct err why;
+    int rc = migrate(r, err);
+    if (rc < 0 && err->code != ERR_STOPPED) {
+        if (r->import.ours)
+            log_warn("target: stays in import mode, for the changes that are still to come: until "
+                     "this task runs again and ends in order, or: CONFIG SET import-mode no");
+        return -1;
+    }
+    if (give_time_back(r, &why) == 0) return rc;
+    *err = why;
+    return err_wrap(err, "target: stays in import mode");
 }

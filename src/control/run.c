@@ -18,8 +18,8 @@
 
 /* --- both sides --- */
 
-int run_open_side(struct run *r, const struct task_side *side, const char *name,
-                  struct client **ret, struct err *err)
+static int open_side(struct run *r, const struct task_side *side, const char *name,
+                     const atomic_bool *stop, struct client **ret, struct err *err)
 {
     struct client_config cfg = {.uri = &side->uri,
                                 .password = side->password,
@@ -27,8 +27,19 @@ int run_open_side(struct run *r, const struct task_side *side, const char *name,
                                 .connect_timeout_ms = r->cfg->connect_timeout_ms,
                                 .io_timeout_ms = r->cfg->io_timeout_ms,
                                 .side = name,
-                                .stop = r->stop};
+                                .stop = stop};
     return client_open(ret, &cfg, err);
+}
+
+int run_open_side(struct run *r, const struct task_side *side, const char *name,
+                  struct client **ret, struct err *err)
+{
+    return open_side(r, side, name, r->stop, ret, err);
+}
+
+int run_open_at_end(struct run *r, struct client **ret, struct err *err)
+{
+    return open_side(r, &r->cfg->target, "target", NULL, ret, err);
 }
 
 void run_tell_notes(const struct check_notes *notes)
@@ -239,8 +250,10 @@ static void tell_held(const struct run *r)
     if (!r->has_pipeline || r->pl.hold.n == 0) return;
     char count[32];
     log_error("%s keys on the target have an expiry that was held back and lies thousands of years "
-              "ahead; run again with --on-conflict overwrite to put them right",
-              num_human_count(count, sizeof(count), r->pl.hold.n));
+              "ahead; %s",
+              num_human_count(count, sizeof(count), r->pl.hold.n),
+              r->state ? "the next run of this task puts them right"
+                       : "run again with --on-conflict overwrite to put them right");
 }
 
 void run_release_parts(struct run *r)

@@ -90,6 +90,8 @@ void run_release_parts(struct run *r);
 KH_MUST int run_migrate(struct run *r, struct err *err);
 KH_MUST int run_open_side(struct run *r, const struct task_side *side, const char *name,
                           struct client **ret, struct err *err);
+/* The target, for what is to be done although the task was told to stop. */
+KH_MUST int run_open_at_end(struct run *r, struct client **ret, struct err *err);
 /* Prechecks; `conflicts`: under the policy `fail`, by key. */
 KH_MUST int run_check(struct run *r, bool conflicts, struct err *err);
 struct psync_request run_psync_request(const struct run *r);

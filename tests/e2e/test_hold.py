@@ -2,6 +2,7 @@
 # Held deadlines: while the target lags no key dies there before the change that renews it, however
 # the key travels meanwhile; afterwards every deadline is exact.
 import os
+import signal
 import time
 
 import pytest
@@ -195,6 +196,45 @@ def test_held_when_the_source_is_lost(source, target, keyhaul, proxy):
     source.kill()
     p.bytes_per_s = 0
     assert k.wait() == 1
+    no_deadline_is_held(target)
+
+
+@pytest.mark.parametrize("again", ["resumed", "loaded again"])
+def test_held_when_killed(source, target, keyhaul, proxy, tmp_path, again):
+    """kill -9 leaves deadlines held; the next run finds them, also those of keys that nothing
+    touches any more."""
+    task = ("--task", "held", "--state-dir", tmp_path)
+    with source.connect() as c, source.connect(3) as c3:
+        c.feed(("SET", "k:%d" % i, "v", "EX", 60 + i % 40) for i in range(5000))
+        c3.feed(("SET", "k:%d" % i, "v", "EX", 60 + i % 40) for i in range(500))
+        c.call("SET", "year 9999", "v", "PXAT", 253402300799000)
+        p = proxy(target)
+        k = keyhaul(source, target, *task, target_uri=p.uri())
+        if again == "resumed":
+            # never quiet, so nothing is settled
+            end = time.monotonic() + 2
+            while time.monotonic() < end:
+                c.call("INCR", "n")
+                time.sleep(0.01)
+            assert k.phase() == "stream"
+        else:
+            p.bytes_per_s = 100_000
+            k.wait_metric(lambda m: m["keys_written"] > 100)
+        k.terminate(sig=signal.SIGKILL)
+        p.cut()
+        with target.connect() as t:
+            assert any(t.call("PTTL", key) > FAR_MS for key in t.call("KEYS", "k:*"))
+        p.bytes_per_s = 0
+        c.call("RENAME", "k:1", "renamed")
+        c.call("EXPIRE", "k:2", 3000)
+        k = keyhaul(source, target, *task, target_uri=p.uri())
+        k.wait_caught_up()
+        held = ("k:3", "k:4999", "renamed")
+        wait_for(lambda: all(target.call("PTTL", key) < FAR_MS for key in held))
+        k.finish()
+    assert_equal(source, target)
+    with target.connect() as t:
+        t.call("DEL", "year 9999")
     no_deadline_is_held(target)
 
 
