@@ -297,7 +297,7 @@ static int status(const struct option_values *v)
     if (rc < 0)
         end = err.code == ERR_USAGE ? cli_usage("status", &err) : cli_fail(&err);
     else
-        end = cli_print(s.text.buf.p, s.text.buf.n);
+        end = s.text.buf.n ? cli_print(s.text.buf.p, s.text.buf.n) : 0;
     text_release(&s.text);
     return end;
 }
