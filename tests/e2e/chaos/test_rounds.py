@@ -9,8 +9,9 @@ from lib.chaos import Round
 SEED = int(os.environ.get("KEYHAUL_CHAOS_SEED") or 1)
 ROUNDS = int(os.environ.get("KEYHAUL_CHAOS_ROUNDS") or 2)
 SECONDS = float(os.environ.get("KEYHAUL_CHAOS_SECONDS") or 10)
-# What the mover is known not to do, such as "short" (deadlines) or "oom,disk" (kinds of faults).
-WITHOUT = tuple(filter(None, os.environ.get("KEYHAUL_CHAOS_WITHOUT", "").split(",")))
+# What the mover is known not to do: "short" (deadlines), "oom,disk" (faults), "target:failover".
+WITHOUT = tuple(tuple(w.split(":")) if ":" in w else w
+                for w in os.environ.get("KEYHAUL_CHAOS_WITHOUT", "").split(",") if w)
 
 
 @pytest.mark.parametrize("seed", range(SEED, SEED + ROUNDS))

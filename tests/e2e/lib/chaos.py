@@ -36,11 +36,14 @@ def draw_world(seed, **fixed):
         "connections": rng.randrange(2, 10),
         "rate": rng.choice((800, 2500, 4000)),
         "before": rng.choice((0, 3000, 15_000)),
-        "expiry": "short",
+        "expiry": rng.choice(("short", "long")),
         "without": (),
         "foreign": True,
     }
     world.update(fixed)
+    if world["expiry"] == "short":
+        # an orderly end puts all deadlines right, so what is renewed before the next run dies
+        world["without"] = (*world["without"], ("mover", "term"))
     return world
 
 

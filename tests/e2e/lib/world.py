@@ -14,7 +14,8 @@ from .server import Server
 
 PREFIX = b"keyhaul:checkpoint:"
 IO_TIMEOUT_S = 2
-# A process that ends by itself in one of these has done nothing yet: who runs it starts it again.
+# A process that ends by itself in one of these, and has done nothing yet, is started again: what is
+# down or read-only when it begins is told, not waited for.
 BEFORE_ANYTHING = ("", "connect", "check")
 EARLY_ENDS = 30  # in a row, then it is a failure
 
@@ -227,7 +228,8 @@ class Task:
         words = self.run.said.strip().splitlines()
         self.history.add("process %d ended by itself: status %s, phase '%s', %s" % (
             len(self.runs), status, phase, words[-1] if words else "no word"))
-        early = status == 1 and (phase in BEFORE_ANYTHING or self.lenient)
+        early = self.lenient or (phase in BEFORE_ANYTHING and self.has_done_nothing() and
+                                 (status == 1 or status == 3 and "READONLY" in self.run.said))
         self.early = self.early + 1 if early else 0
         if early and self.early < EARLY_ENDS:
             if not self.closed.wait(0.3):
@@ -236,6 +238,10 @@ class Task:
         self.wanted = False
         self.failure = "process %d ended with status %s in phase '%s':\n%s" % (
             len(self.runs), status, phase, "\n".join(words[-15:]))
+
+    def has_done_nothing(self):
+        m = self.run.metrics()
+        return not any(m.get(name) for name in ("keys_read", "commands_read", "bytes_written"))
 
     def check(self):
         """Raises when a process has ended that should not have."""
