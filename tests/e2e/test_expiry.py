@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Time to live: exact to the millisecond however long the data waited (C8).
 import struct
+import threading
 import time
 
 import pytest
@@ -167,6 +168,33 @@ def test_renewed_in_the_last_millisecond(source, target, keyhaul):
     time.sleep(1.2)
     k.finish()
     assert left > n // 4, "too slow a machine for this test"
+    assert_equal(source, target)
+
+
+def test_caught_up_under_load(source, target, keyhaul):
+    """Deadlines that are held are no reason not to have caught up, nor is a source that writes
+    without a pause."""
+    stop = threading.Event()
+
+    def pour():
+        with source.connect() as c:
+            n = 0
+            while not stop.is_set():
+                c.feed(("SET", "k:%d" % (n + i), "v", "PX", 500) for i in range(2000))
+                n += 2000
+
+    writer = threading.Thread(target=pour)
+    writer.start()
+    try:
+        k = keyhaul(source, target)
+        k.wait_metric(lambda m: m["phase"] == "stream", 20)
+        other = keyhaul(source, target, "--task", "other", "--on-conflict", "overwrite",
+                                "--until", "caught-up", "--db", "1")
+        other.expect(0, "caught up")
+    finally:
+        stop.set()
+        writer.join()
+    k.finish()
     assert_equal(source, target)
 
 
