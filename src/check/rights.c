@@ -2,14 +2,18 @@
 // May the target's user do what the task needs? Asked inside MULTI ... DISCARD: the server checks
 // rights, role and memory when it queues a command, and then nothing is executed.
 #include "check/check.h"
+#include "engine/checkpoint.h"
 
 #include <ctype.h>
 #include <stdio.h>
 
 #define PROBE_KEY "keyhaul:rights-check"
+/* A user may have been given these keys apart from the others. */
+#define MARK_KEY CHECKPOINT_PREFIX "rights-check"
 
 enum need {
     NEED_LOAD,   /* the task cannot do without */
+    NEED_MARK,   /* the same, for its checkpoint; a restore has none */
     NEED_STREAM, /* only when the source sends one */
 };
 
@@ -29,6 +33,9 @@ static const struct probe {
     {NEED_LOAD, -1, "PEXPIREAT " PROBE_KEY " 1"},
     {NEED_LOAD, FACTS_RESTORE, "RESTORE " PROBE_KEY " 0 x"},
     {NEED_LOAD, -1, "SET " PROBE_KEY " x"},
+    {NEED_MARK, -1, "WATCH " MARK_KEY},
+    {NEED_MARK, -1, "GET " MARK_KEY},
+    {NEED_MARK, -1, "SET " MARK_KEY " x"},
     {NEED_LOAD, -1, "APPEND " PROBE_KEY " x"},
     {NEED_LOAD, -1, "RPUSH " PROBE_KEY " x"},
     {NEED_LOAD, -1, "SADD " PROBE_KEY " x"},
@@ -49,7 +56,7 @@ static const struct probe {
 };
 
 struct findings {
-    char denied[300];   /* rules for ACL SETUSER: "+restore +flushdb ~*" */
+    char denied[320];   /* rules for ACL SETUSER: "+restore +flushdb ~*" */
     char absent[200];   /* commands the server does not know, needed */
     char optional[200]; /* the same, needed only when the source sends one */
     bool oom;
@@ -95,9 +102,9 @@ static int weigh_error(const struct client *c, const struct reply *r, enum need 
         return 0;
     }
     if (peer_unknown_command(words) && !strstr(words, "transaction")) {
-        char *list = need == NEED_LOAD ? f->absent : f->optional;
-        size_t size = need == NEED_LOAD ? sizeof(f->absent) : sizeof(f->optional);
-        add_word(list, size, "", command);
+        bool optional = need == NEED_STREAM;
+        char *list = optional ? f->optional : f->absent;
+        add_word(list, optional ? sizeof(f->optional) : sizeof(f->absent), "", command);
         return 0;
     }
     /* "wrong number of arguments", "not allowed inside a transaction": known and allowed. */
@@ -175,6 +182,7 @@ static int probe_all(struct client *c, const struct server_facts *facts,
         const struct probe *p = &PROBES[i];
         if (p->feature >= 0 && !facts_has(facts, (enum facts_feature)p->feature)) continue;
         if (p->need == NEED_STREAM && !streams) continue;
+        if (p->need == NEED_MARK && task_way(cfg) != TASK_MIGRATE) continue;
         if (run_probe(c, p, f, err) < 0) {
             struct findings rest = {0};
             run_plain(c, "DISCARD", &rest, NULL); /* the first error is the one to tell */

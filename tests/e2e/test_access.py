@@ -229,6 +229,19 @@ def test_rights_target(source, target, keyhaul, rules):
     no_secret(k)
 
 
+@pytest.mark.parametrize("rules, named", [
+    (["+@all", "-watch"], r"\+watch"), (["+@all", "-get"], r"\+get"),
+    (["+@all", "resetkeys", "~only:*", "~keyhaul:rights-check"], r"~\*"),
+    (["+@all", "resetkeys", "~keyhaul:rights-check", "%R~keyhaul:checkpoint:*"], r"~\*"),
+], ids=["watch", "get", "name", "read-only"])
+def test_rights_for_the_checkpoint(source, target, keyhaul, rules, named):
+    """Also of one who has been given names of keys: what is missing is said, nothing written."""
+    fill(source, FEW, dbs=[0])
+    k = keyhaul(source, target, target_uri=target.uri(**user(target, *rules)))
+    k.expect(1, "target", "ACL SETUSER mig " + named, timeout=30)
+    assert target.call("DBSIZE") == 0
+
+
 def test_user_is_deleted_meanwhile(source, target, keyhaul):
     """The server closes the connection of a deleted user: said, not hung."""
     fill(source, FEW, dbs=[0])

@@ -32,8 +32,8 @@ static struct task_config *new_config(enum task_type type)
 }
 
 /* Run as a user with these rules on a real server that holds one key. */
-static int run_as(const char *rules, enum task_type type, struct check_notes *notes,
-                  struct err *err)
+static int run_config(const char *rules, struct task_config *cfg, struct check_notes *notes,
+                      struct err *err)
 {
     struct live_server s;
     live_start(&s, false, NULL);
@@ -50,7 +50,6 @@ static int run_as(const char *rules, enum task_type type, struct check_notes *no
     assert_int_equal(client_open(&c, &ccfg, err), 0);
     struct server_facts f;
     assert_int_equal(facts_read(admin, &f, err), 0);
-    struct task_config *cfg = new_config(type);
     int rc = check_target_rights(c, &f, cfg, notes, err);
     if (rc == 0) live_do(c, "PING"); /* not left inside of MULTI: this would say QUEUED */
 
@@ -65,6 +64,20 @@ static int run_as(const char *rules, enum task_type type, struct check_notes *no
     client_close(admin);
     live_stop(&s);
     return rc;
+}
+
+static int run_as(const char *rules, enum task_type type, struct check_notes *notes,
+                  struct err *err)
+{
+    return run_config(rules, new_config(type), notes, err);
+}
+
+/* The same for a restore. */
+static int run_file_as(const char *rules, struct check_notes *notes, struct err *err)
+{
+    struct task_config *cfg = new_config(TASK_FULL);
+    cfg->file = "dump.rdb";
+    return run_config(rules, cfg, notes, err);
 }
 
 static void test_all_rights(void **state)
@@ -98,6 +111,22 @@ static void test_keys_and_channels(void **state)
     assert_int_equal(run_as("~app:* resetchannels +@all", TASK_FULL_INCREMENTAL, &notes, &err), -1);
     assert_int_equal(err.code, ERR_PERM);
     assert_true(has(err.msg, "ACL SETUSER app ~* &*"));
+}
+
+/* What the checkpoint takes, of a user who has been given names apart; a restore has none. */
+static void test_checkpoint(void **state)
+{
+    (void)state;
+    struct check_notes notes = {0};
+    struct err err = {0};
+    const char *no_watch = "~* &* +@all -watch -get";
+    assert_int_equal(run_as(no_watch, TASK_FULL, &notes, &err), -1);
+    assert_true(has(err.msg, "ACL SETUSER app +watch +get"));
+    const char *read_only = "~keyhaul:rights-check %R~keyhaul:checkpoint:* &* +@all";
+    assert_int_equal(run_as(read_only, TASK_FULL_INCREMENTAL, &notes, &err), -1);
+    assert_int_equal(err.code, ERR_PERM);
+    assert_true(has(err.msg, "ACL SETUSER app ~*"));
+    assert_int_equal(run_file_as(no_watch, &notes, &err), 0);
 }
 
 static void test_transactions_missing(void **state)
@@ -276,6 +305,7 @@ int main(void)
         cmocka_unit_test(test_everything_missing), cmocka_unit_test(test_live_states),
         cmocka_unit_test(test_words_of_6_0),       cmocka_unit_test(test_managed_service),
         cmocka_unit_test(test_no_real_multi),      cmocka_unit_test(test_passing_faults),
+        cmocka_unit_test(test_checkpoint),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
