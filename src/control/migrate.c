@@ -37,13 +37,14 @@ static int draw_owner(char owner[9], struct err *err)
 static int name_checkpoint(struct run *r, struct err *err)
 {
     struct batch_checkpoint *m = &r->mark;
-    buf_init(&r->fence, CHECKPOINT_KEY_MAX + 64);
+    buf_init(&r->fence, 2 * (CHECKPOINT_KEY_MAX + 64));
     int n = snprintf(r->mark_key, sizeof(r->mark_key), CHECKPOINT_PREFIX "%s",
                      state_name(r->state));
     m->key = span_of(r->mark_key, (size_t)n);
     m->db = checkpoint_db(&r->cfg->select);
-    struct span watch[] = {span_str("WATCH"), m->key};
-    return draw_owner(m->owner, err) < 0 ? -1 : resp_put_cmd(&r->fence, 2, watch, err);
+    struct span watch[] = {span_str("WATCH"), m->key}, get[] = {span_str("GET"), m->key};
+    if (draw_owner(m->owner, err) < 0 || resp_put_cmd(&r->fence, 2, watch, err) < 0) return -1;
+    return resp_put_cmd(&r->fence, 2, get, err);
 }
 
 static struct checkpoint place(const struct run *r, enum checkpoint_kind kind, uint64_t offset,

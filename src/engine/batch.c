@@ -145,35 +145,70 @@ int batch_seal(struct batch *b, uint64_t offset, uint64_t db, struct err *err)
 /* A single command needs no MULTI, unless it is to be fenced. */
 static bool as_transaction(const struct batch *b)
 {
-    return b->n > 1 || b->sealed;
+    return b->n > 1 || b->sealed || b->guarded;
+}
+
+static int fenced_off(struct lane *l, struct err *err)
+{
+    l->lost = LANE_FENCED;
+    return err_set(err, ERR_TARGET, "target: the checkpoint was touched by somebody else");
+}
+
+/* Is what the GET behind the WATCH has told still ours? A WATCH sees only what comes after it; and
+ * behind a transaction that was refused, whose SELECT has not run, it is of another database's key.
+ */
+static bool is_ours(const struct batch *b, const struct lane *l)
+{
+    struct checkpoint at;
+    struct err strange;
+    return checkpoint_parse(&at, buf_span(&l->fence_told), &strange) == 0 &&
+           strcmp(at.owner, b->checkpoint->owner) == 0;
+}
+
+static int call_fence(struct batch *b, struct lane *l, const char *name, struct err *err)
+{
+    struct span argv[] = {span_str(name), b->checkpoint->key};
+    if (lane_call_strs(l, l->fence_db, 2, argv, err) < 0) return -1;
+    if (l->outcome.last.type != '-') return 0;
+    return err_set(err, ERR_TARGET, "target: %s was refused: %s", name, l->outcome.last.line);
 }
 
 /* Outside of a batch, when the last one did not bring it along; the lane is left as it was. */
-static int raise_fence(struct lane *l, struct err *err)
+static int raise_fence(struct batch *b, struct lane *l, struct err *err)
 {
-    int64_t db = l->db;
-    struct lane_part watch = {.mem = l->fence};
-    if (lane_select(l, l->fence_db, err) < 0 || lane_call(l, &watch, 1, err) < 0) return -1;
-    if (l->outcome.last.type == '-')
-        return err_set(err, ERR_TARGET, "target: WATCH was refused: %s", l->outcome.last.line);
+    int64_t db = l->db, since_ms = l->retry_since_ms, pause_ms = l->retry_pause_ms;
+    l->retry_since_ms = 0; /* that it can be read does not mean that it takes writes again */
+    if (call_fence(b, l, "WATCH", err) < 0) return -1;
+    buf_clear(&l->fence_told);
+    l->scan.keep_bulk = &l->fence_told;
+    int rc = call_fence(b, l, "GET", err);
+    l->scan.keep_bulk = NULL;
+    if (rc < 0) return -1;
+    if (!is_ours(b, l)) return fenced_off(l, err);
     l->fence_down = false;
+    l->retry_since_ms = since_ms;
+    l->retry_pause_ms = pause_ms;
     return db >= 0 ? lane_select(l, db, err) : 0;
 }
 
 int batch_send(struct batch *b, struct lane *l, struct err *err)
 {
-    unsigned fenced = l->fence.n && b->sealed;
-    if (KH_UNLIKELY(fenced && l->fence_down) && raise_fence(l, err) < 0) return -1;
+    unsigned fenced = l->fence.n && b->sealed ? 2 : 0; /* replies */
+    bool guarded = l->fence.n && as_transaction(b) && (b->sealed || b->guarded);
+    if (KH_UNLIKELY(guarded && l->fence_down) && raise_fence(b, l, err) < 0) return -1;
     b->in_flight = true;
     if (!as_transaction(b)) {
         struct lane_part one = {.store = &b->st, .from = MULTI_BYTES};
         return lane_call_begin(l, &one, 1, 1, err);
     }
-    l->fence_down = !fenced; /* each EXEC ends a WATCH */
+    l->fence_down = !fenced; /* each EXEC ends a WATCH; behind a batch that is just guarded, another
+                                database is selected */
     struct lane_part all[] = {
         {.store = &b->st}, {.mem = span_of(exec, sizeof(exec) - 1)}, {.mem = l->fence}};
-    if (lane_call_begin(l, all, 2 + fenced, b->n + 2 + fenced, err) < 0) return -1;
+    if (lane_call_begin(l, all, 2 + (fenced > 0), b->n + 2 + fenced, err) < 0) return -1;
     lane_call_main(l, fenced);
+    buf_clear(&l->fence_told);
+    l->scan.keep_bulk = fenced ? &l->fence_told : NULL;
     return 0;
 }
 
@@ -330,6 +365,8 @@ static int report_refused(struct batch *b, struct lane *l, struct store *keep, u
         if (line) {
             if (select) /* what follows would run in another database: never go on */
                 return err_set(err, ERR_TARGET, "target: database %s: %s", w.arg1, line);
+            if (b->sealed && i >= b->seal_at) /* what is applied without it comes twice */
+                return err_set(err, ERR_TARGET, "target: the checkpoint was refused: %s", line);
             if (refusals_report(l->refusals, db, span_of(w.key, w.key_n), w.name, line, err) < 0)
                 return -1;
             continue;
@@ -355,6 +392,7 @@ static int drop_refused(struct batch *b, struct lane *l, struct err *err)
     }
     store_release(&b->st);
     b->st = keep;
+    if (b->sealed) b->seal_at -= b->n - kept; /* all that is left out was before it */
     b->n = kept;
     b->together = true; /* the groups were told by the commands that were there */
     return 0;
@@ -390,10 +428,7 @@ static int judge(struct batch *b, struct lane *l, struct answer *a, struct err *
     a->verdict = APPLIED;
     if (o->last.type == '*' && !o->last.is_null)
         return o->n_errors ? report_refused(b, l, NULL, NULL, err) : 0;
-    if (o->last.is_null && b->sealed) {
-        l->lost = LANE_FENCED;
-        return err_set(err, ERR_TARGET, "target: the checkpoint was touched by somebody else");
-    }
+    if (o->last.is_null && (b->sealed || b->guarded)) return fenced_off(l, err);
     struct lane_error first;
     size_t at = 0;
     const char *line = lane_outcome_next(o, &at, &first);
@@ -447,9 +482,9 @@ static uint64_t unit_end(const struct batch *b, size_t i)
  * is of this kind alone need not be told there. */
 static bool only_removes(const char *name)
 {
-    static const char *const names[] = {
-        "DEL",      "UNLINK",           "HDEL",          "SREM", "ZREM", "XDEL", "FLUSHDB",
-        "FLUSHALL", "ZREMRANGEBYSCORE", "ZREMRANGEBYLEX"};
+    static const char *const names[] = {"DEL",           "UNLINK", "HDEL",    "SREM",
+                                        "ZREM",          "XDEL",   "FLUSHDB", "ZREMRANGEBYSCORE",
+                                        "ZREMRANGEBYLEX"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         if (strcasecmp(name, names[i]) == 0) return true;
     return false;
@@ -468,7 +503,8 @@ static int send_sealed(struct batch *b, struct batch *unit, struct lane *l, size
         if (strcasecmp(w->name, "SELECT") == 0 && !num_get_i64(span_str(w->arg1), &db))
             return err_set(err, ERR_INTERNAL, "a batch does not read back");
     }
-    unit->n = unit->seal_at = end - from;
+    unit->n = end - from;
+    unit->seal_at = b->seal_at - from; /* of the last one */
     unit->db = db;
     unit->together = true;
     if (copy_range(&b->st, at, w->to, &unit->st, err) < 0) return -1;
@@ -498,6 +534,9 @@ static int send_removal(struct batch *b, struct batch *unit, struct lane *l, siz
                    : k + 1 < end || !only_removes(next.name))
             return 0;
     }
+    /* With the checkpoint, nobody would know any more that we were here. */
+    bool with_checkpoint = b->sealed && db == b->checkpoint->db;
+    if (with_checkpoint && strcasecmp(next.name, "FLUSHDB") == 0) return 0;
     if (lane_select(l, db, err) < 0 || batch_begin(unit, db, err) < 0 ||
         copy_range(&b->st, next.from, next.to, &unit->st, err) < 0)
         return -1;
@@ -512,13 +551,16 @@ static int send_units(struct batch *b, struct batch *unit, struct lane *l, struc
 {
     struct walked w = {.to = MULTI_BYTES};
     uint64_t from = 0;
-    for (size_t i = 0; i < n_units(b); i++) {
+    size_t n = n_units(b);
+    bool told = b->sealed;
+    for (size_t i = 0; i < n; i++) {
         int rc = b->sealed ? send_removal(b, unit, l, i, &w, from, err) : 0;
         if (rc == 0) rc = send_sealed(b, unit, l, i, &w, from, err);
         if (rc < 0) return -1;
-        if (rc == 1 && i + 1 == n_units(b)) b->sealed = false; /* not told: left for the next one */
+        if (rc == 1 && i + 1 == n) told = false; /* left for the next one */
         from = unit_end(b, i);
     }
+    b->sealed = told;
     return lane_select(l, b->db, err);
 }
 
@@ -553,7 +595,10 @@ int batch_finish(struct batch *b, struct lane *l, struct err *err)
 {
     for (unsigned tries = 1; b->in_flight; tries++) {
         struct answer a = {0};
-        if (lane_call_wait(l, err) < 0 || judge(b, l, &a, err) < 0) return -1;
+        if (lane_call_wait(l, err) < 0) return -1;
+        l->scan.keep_bulk = NULL;
+        l->fence_down |= l->fence.n && b->sealed && !is_ours(b, l);
+        if (judge(b, l, &a, err) < 0) return -1;
         if (a.verdict == AGAIN) {
             counter_add(&l->counters->retries, b->data_cmds ? b->data_cmds : 1);
             if (refusal_is_oom(a.why) && is_bare(b)) {

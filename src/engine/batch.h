@@ -53,8 +53,9 @@ struct batch {
     struct buf marks; /* struct batch_whole, ascending: units that can be sent by themselves */
     bool together;    /* not to be taken apart: the marks do not tell all */
     struct batch_checkpoint *checkpoint; /* NULL none */
-    bool sealed;                         /* it has been added ... */
-    uint64_t seal_at;                    /* ... behind so many commands */
+    bool guarded;     /* writes none, but is to come to nothing where somebody else has */
+    bool sealed;      /* it has been added ... */
+    uint64_t seal_at; /* ... behind so many commands */
     struct { /* how much of it is whole: between commands, outside of the source's transactions */
         uint64_t bytes, n, data_cmds;
         int64_t db;

@@ -61,6 +61,7 @@ int lane_init(struct lane *l, const struct lane_config *cfg, struct err *err)
     buf_init(&l->retry, 2 * OUT_BYTES + LANE_ITEMS * sizeof(struct lane_item));
     buf_init(&l->chunk, CHUNK_BYTES);
     buf_init(&l->outcome.errors, LANE_ERRORS_MAX);
+    buf_init(&l->fence_told, IN_BYTES);
     resp_scan_init(&l->scan);
     l->scan.on_nested_error = on_nested_error;
     l->scan.ctx = &l->outcome;
@@ -81,6 +82,7 @@ void lane_release(struct lane *l)
     buf_release(&l->retry);
     buf_release(&l->chunk);
     buf_release(&l->outcome.errors);
+    buf_release(&l->fence_told);
     l->items = NULL;
     l->in = NULL;
 }
@@ -377,11 +379,12 @@ static int item_reply(struct lane *l, const struct resp_reply *reply, struct err
 static void call_reply(struct lane *l, const struct resp_reply *reply)
 {
     struct lane_outcome *o = &l->outcome;
-    if (reply->type == '-') note_error(o, -1, reply->line);
+    if (reply->type == '-' && o->seen <= o->main) note_error(o, -1, reply->line);
     if (o->seen <= o->main)
         o->last = *reply;
     else
-        l->fence_down = reply->type == '-';
+        l->fence_down = o->seen > o->main + 1 ? l->fence_down || reply->type == '-'
+                                              : reply->type == '-';
     if (o->integers) o->integers[o->seen] = reply->type == ':' ? reply->integer : -1;
     o->seen++;
 }
@@ -463,10 +466,12 @@ int lane_pause(struct lane *l, const char *why, struct err *err)
         l->lost = LANE_READONLY;
         return err_set(err, ERR_BUSY, "target: %s", why);
     }
-    if (now - l->retry_since_ms > l->retry_limit_ms)
+    if (now - l->retry_since_ms > l->retry_limit_ms) {
+        l->gave_up = true;
         return err_set(err, ERR_BUSY,
                        "target: %s; gave up after %lld s (--retry-time waits longer)", why,
                        (long long)((now - l->retry_since_ms) / 1000));
+    }
     int64_t until = now + l->retry_pause_ms;
     l->retry_pause_ms = l->retry_pause_ms * 2 > 2000 ? 2000 : l->retry_pause_ms * 2;
     while (now < until) {

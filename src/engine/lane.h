@@ -74,13 +74,14 @@ enum lane_lost {
 struct lane {
     struct conn *conn; /* owned; NULL while lost */
     enum lane_lost lost;
-    /* A whole WATCH command, sent behind the EXEC of batches with a checkpoint, for a key of
+    /* A whole WATCH and GET, sent behind the EXEC of batches with a checkpoint, for its key, of
      * fence_db; empty: none (docs/decisions/0003). Borrowed. */
     struct span fence;
     int64_t fence_db;
-    bool fence_down; /* the last of them was refused: to be sent again before the next batch */
-    bool
-        resumable; /* a lost target is not the end: READONLY is not waited out on this connection */
+    struct buf fence_told; /* by that GET */
+    bool fence_down;       /* the last of them did not do: to be sent again before the next batch */
+    bool gave_up;    /* a passing fault has lasted for the task's retry time */
+    bool resumable;  /* a lost target is not the end: READONLY is not waited out here */
     struct ring out;
     uint64_t sent; /* ring position written to the socket */
     struct lane_item *items;

@@ -37,6 +37,8 @@ enum refusal refusal_classify(const char *line)
     if (starts_with_word(line, "BUSYKEY") || strstr(line, "Target key name is busy"))
         return REFUSAL_EXISTS;
     line = reason(line);
+    /* EXEC of Redis before 6.0 to one that was made a replica since MULTI. */
+    if (strstr(line, "instance is now a read-only")) return REFUSAL_TRANSIENT;
     for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++)
         if (starts_with_word(line, passing[i])) return REFUSAL_TRANSIENT;
     return REFUSAL_HARD;

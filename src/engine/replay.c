@@ -15,7 +15,7 @@
 #define PROBE_FAST_MS 100
 #define PROBE_SLOW_MS 1000
 #define SMALL_ARG_MAX (64u << 10)
-#define CHECKPOINT_MS 1000  /* at most so late, when nothing else is sent */
+#define CHECKPOINT_MS 1000 /* at most so late, when nothing else is sent */
 #define LEVEL_MS      1000 /* what the source had so lately is as good as what it has */
 
 static struct batch *other(struct replay *rp)
@@ -87,12 +87,11 @@ static int finish_flying(struct replay *rp, struct err *err)
     struct batch *b = other(rp);
     if (!b->in_flight) return 0;
     uint64_t cmds = b->data_cmds, offset = b->end_offset, refused = rp->pl->refusals.count;
-    bool sealed = b->sealed;
     if (batch_finish(b, &rp->pl->lane, err) < 0) return -1;
     refused = rp->pl->refusals.count - refused;
     counter_add(&rp->pl->counters->commands_written, cmds > refused ? cmds - refused : 0);
     rp->pl->applied_offset = offset;
-    if (sealed) {
+    if (b->sealed) { /* still: what just removes may have gone without */
         rp->checkpoint_offset = offset;
         spool_done(rp->pl->spool, pipeline_pos(rp->pl, offset));
     }
@@ -543,6 +542,9 @@ int replay_init(struct replay *rp, const struct replay_config *cfg, struct err *
         rp->batch[i].checkpoint = cfg->checkpoint;
         if (batch_begin(&rp->batch[i], cfg->pl->lane.db, err) < 0) return -1;
     }
+    /* Deadlines that are settled belong to the stream's own place as well. */
+    cfg->pl->hold.batch.checkpoint = cfg->checkpoint;
+    cfg->pl->hold.batch.guarded = cfg->checkpoint != NULL;
     return replay_old_new(&rp->old, rp, err);
 }
 
