@@ -20,19 +20,9 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 /* --- the checkpoint --- */
-
-static int draw_owner(char owner[9], struct err *err)
-{
-    uint32_t n;
-    if (getrandom(&n, sizeof(n), 0) != sizeof(n))
-        return err_set(err, ERR_INTERNAL, "the system gives no random numbers");
-    snprintf(owner, 9, "%08x", n);
-    return 0;
-}
 
 static int name_checkpoint(struct run *r, struct err *err)
 {
@@ -43,7 +33,8 @@ static int name_checkpoint(struct run *r, struct err *err)
     m->key = span_of(r->mark_key, (size_t)n);
     m->db = checkpoint_db(&r->cfg->select);
     struct span watch[] = {span_str("WATCH"), m->key}, get[] = {span_str("GET"), m->key};
-    if (draw_owner(m->owner, err) < 0 || resp_put_cmd(&r->fence, 2, watch, err) < 0) return -1;
+    memcpy(m->owner, "00000000", sizeof(m->owner));
+    if (resp_put_cmd(&r->fence, 2, watch, err) < 0) return -1;
     return resp_put_cmd(&r->fence, 2, get, err);
 }
 
@@ -100,7 +91,7 @@ static int note_all(struct run *r, struct err *err)
                                  state_existing_path(r->state), err);
 }
 
-static int read_plan(struct run *r, struct err *err)
+int migrate_read_plan(struct run *r, struct err *err)
 {
     bool restart = r->cfg->restart && !r->began;
     if (checkpoint_claim(r->target, r->mark.db, r->mark.key, r->mark.owner, r->began, &r->at, err) <
@@ -257,6 +248,7 @@ static int begin_replay(struct run *r, uint64_t db, struct err *err)
                                 .checkpoint = can_resume(r) ? &r->mark : NULL};
     r->has_replay = true;
     if (replay_init(&r->replay, &cfg, err) < 0) return -1;
+    r->replay.existing_path = state_existing_path(r->state);
     if (!can_resume(r)) return 0;
     r->pl.lane.fence = buf_span(&r->fence);
     r->pl.lane.fence_db = r->mark.db;
@@ -275,6 +267,7 @@ static int begin_stream(struct run *r, struct err *err)
         p->spool_pos = r->pl.stream_pos;
         p->spool_offset = r->pl.stream_offset;
         memcpy(p->replid, r->mark.replid, sizeof(p->replid));
+        p->replid_before[0] = 0;
         p->spool_valid = true;
         p->clean = false;
         if (save(r, err) < 0 || mark_stream(r, r->load.stream_db, err) < 0) return -1;
@@ -299,6 +292,27 @@ static int take_snapshot(struct run *r, struct err *err)
 
 /* --- by the checkpoint --- */
 
+/* Is the checkpoint of the history that the spool is of? A target that has lost its last writes may
+ * be back in one that was given up, whose offsets mean something else. */
+static bool is_our_history(const struct run *r)
+{
+    const struct state_progress *p = state_progress(r->state);
+    return r->at.replid[0] &&
+           (strcmp(r->at.replid, p->replid) == 0 || strcmp(r->at.replid, p->replid_before) == 0);
+}
+
+/* The source goes on with the history, perhaps by a new name (r->psync). */
+void migrate_note_history(struct run *r)
+{
+    struct state_progress *p = state_progress(r->state);
+    bool renamed = strcmp(p->replid, r->psync.replid) != 0;
+    if (renamed) memcpy(p->replid_before, r->at.replid, sizeof(p->replid_before));
+    if (renamed && r->mark.replid[0])
+        memcpy(p->replid_before, r->mark.replid, sizeof(p->replid_before));
+    memcpy(p->replid, r->psync.replid, sizeof(p->replid));
+    memcpy(r->mark.replid, r->psync.replid, sizeof(r->mark.replid));
+}
+
 /* The spool of the run before, where it reaches the checkpoint; else an empty one. */
 static int recover_spool(struct run *r, struct spool **ret, uint64_t *ret_from, struct err *err)
 {
@@ -306,6 +320,7 @@ static int recover_spool(struct run *r, struct spool **ret, uint64_t *ret_from, 
     struct spool_config cfg = run_spool_config(r);
     uint64_t first;
     *ret_from = r->at.offset;
+    if (!is_our_history(r)) p->spool_valid = false;
     if (!p->spool_valid) return spool_open(ret, &cfg, err);
     if (spool_recover(ret, &cfg, &first, err) < 0) return -1;
     if (first == UINT64_MAX) {
@@ -327,7 +342,7 @@ static int continue_source(struct run *r, uint64_t from, struct err *err)
 {
     struct state_progress *p = state_progress(r->state);
     char replid[41];
-    memcpy(replid, p->replid[0] ? p->replid : r->at.replid, sizeof(replid));
+    memcpy(replid, is_our_history(r) ? p->replid : r->at.replid, sizeof(replid));
     struct psync_request req = run_psync_request(r);
     req.replid = replid;
     req.offset = from;
@@ -349,7 +364,7 @@ static int resume_stream(struct run *r, struct err *err)
         spool_close(spool);
         return rc;
     }
-    memcpy(r->mark.replid, r->psync.replid, sizeof(r->mark.replid));
+    migrate_note_history(r);
     r->psync.offset = r->at.offset;
     if (!p->spool_valid) {
         p->spool_pos = spool_tail(spool);
@@ -365,7 +380,6 @@ static int resume_stream(struct run *r, struct err *err)
     pipeline_go_on(&r->pl, p->spool_pos, p->spool_offset);
     if (spool_keep(r->pl.spool, err) < 0 || pipeline_seek(&r->pl, r->at.offset, err) < 0) return -1;
     p->phase = STATE_STREAM;
-    memcpy(p->replid, r->mark.replid, sizeof(p->replid));
     p->spool_valid = true;
     bool clean = p->clean;
     p->clean = false;
@@ -420,9 +434,9 @@ int migrate_take_target(struct run *r, struct err *err)
 {
     struct pipeline *pl = &r->pl;
     struct conn *conn;
-    if (read_plan(r, err) < 0) return -1;
+    if (migrate_read_plan(r, err) < 0) return -1;
     uint64_t pos = pipeline_pos(pl, r->at.offset);
-    bool here = r->plan == PLAN_STREAM && r->at.offset >= pl->stream_offset &&
+    bool here = r->plan == PLAN_STREAM && is_our_history(r) && r->at.offset >= pl->stream_offset &&
                 pos >= spool_first(pl->spool) && pos <= spool_tail(pl->spool);
     if (!here) return 1;
     if (client_select(r->target, 0, err) < 0) return -1;
@@ -487,17 +501,32 @@ static int attempt(struct run *r, struct err *err)
 /* May the failure be one that goes away? */
 static bool passes(const struct run *r, const struct err *err)
 {
-    bool lost = (r->has_pipeline && r->pl.lane.lost) || err->code == ERR_NET;
-    return lost && r->began && !r->gave_up && r->cfg->retry_time_ms > 0 && !*r->stop;
+    if (r->cfg->retry_time_ms == 0 || r->gave_up || *r->stop) return false;
+    if (r->has_pipeline && r->pl.lane.gave_up) return false;
+    bool lost = (r->has_pipeline && r->pl.lane.lost) || err_class(err->code) == ERR_CLASS_TRANSIENT;
+    return lost && (r->began || r->known_before);
+}
+
+/* A task that has begun waits for its sides; before that a mistake in an address is told at once.
+ */
+static int begin(struct run *r, struct err *err)
+{
+    r->known = r->known_before = state_known(r->state);
+    if (name_checkpoint(r, err) < 0) return -1;
+    if (r->known && r->cfg->retry_time_ms > 0) {
+        if (migrate_meet_again(r, err) < 0) return -1;
+    } else if (run_meet_source(r, err) < 0 || run_meet_target(r, err) < 0 ||
+               migrate_read_plan(r, err) < 0 ||
+               run_open_side(r, &r->cfg->source, "source", &r->probe, err) < 0) {
+        return -1;
+    }
+    if (run_check(r, r->plan == PLAN_FRESH, err) < 0) return -1;
+    return run_choose_spool(r, err);
 }
 
 static int migrate(struct run *r, struct err *err)
 {
-    r->known = state_known(r->state);
-    if (name_checkpoint(r, err) < 0 || run_meet_source(r, err) < 0 || run_meet_target(r, err) < 0 ||
-        read_plan(r, err) < 0 || run_check(r, r->plan == PLAN_FRESH, err) < 0 ||
-        run_choose_spool(r, err) < 0 || run_open_side(r, &r->cfg->source, "source", &r->probe, err))
-        return -1;
+    if (begin(r, err) < 0) return -1;
     for (;;) {
         int rc = attempt(r, err);
         if (rc == 0) return 0;
@@ -505,10 +534,10 @@ static int migrate(struct run *r, struct err *err)
         if (rc < 0 && err->code == ERR_STOPPED && loading) return run_stopped_in_load(r, err);
         if (rc < 0 && !passes(r, err)) return -1;
         if (rc < 0) log_warn("%s", err->msg);
+        if (rc < 0) psync_release(&r->psync); /* a snapshot that does not come any more */
         let_go(r);
         if (migrate_meet_again(r, err) < 0) return -1;
         bool hole = r->psync.conn != NULL;
-        if (read_plan(r, err) < 0) return -1;
         if (hole) r->plan = PLAN_RELOAD;
         if (r->plan == PLAN_FRESH && !hole && run_check(r, true, err) < 0) return -1;
     }

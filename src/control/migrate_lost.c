@@ -39,13 +39,22 @@ static int pause_ms(struct run *r, int64_t ms, struct err *err)
 
 static int meet_both(struct run *r, struct err *err)
 {
+    run_phase(r, PHASE_CONNECT);
     facts_release(&r->target_facts);
     if (run_meet_target(r, err) < 0) return -1;
     if (r->target_facts.role == FACTS_REPLICA && r->target_facts.read_only)
         return err_set(err, ERR_BUSY, "target: is a replica now");
+    if (r->target_facts.loading) return err_set(err, ERR_BUSY, "target: is loading its data");
+    if (migrate_read_plan(r, err) < 0) return -1;
+    if (r->psync.conn && r->plan == PLAN_FRESH) { /* not before the keys of both are compared */
+        psync_release(&r->psync);
+        client_close(r->probe);
+        r->probe = NULL;
+    }
     if (r->psync.conn) return 0;
     facts_release(&r->source_facts);
     if (run_meet_source(r, err) < 0) return -1;
+    if (r->source_facts.loading) return err_set(err, ERR_BUSY, "source: is loading its data");
     return run_open_side(r, &r->cfg->source, "source", &r->probe, err);
 }
 
@@ -62,13 +71,19 @@ int migrate_meet_again(struct run *r, struct err *err)
     /* A source that drops us in every snapshot is not to make one after the other. */
     int64_t pause = r->pause_ms ? r->pause_ms : PAUSE_MIN_MS;
     r->pause_ms = pause * 2 > PAUSE_LOAD_MS ? PAUSE_LOAD_MS : pause * 2;
+    bool told = false;
     if (!r->lost_since_ms) r->lost_since_ms = clock_mono_ms();
     tell_waiting(r, WAITS_FOR_TARGET);
     for (;;) {
-        if (pause_ms(r, pause, err) < 0) return -1;
+        if (r->began && pause_ms(r, pause, err) < 0) return -1;
         if (meet_both(r, err) == 0) break;
         part(r);
-        if (err->code == ERR_STOPPED) return -1;
+        if (err_class(err->code) != ERR_CLASS_TRANSIENT) return -1;
+        if (!r->began && pause_ms(r, pause, err) < 0) return -1;
+        if (!told)
+            log_warn("%s; again, for %lld s at most", err->msg,
+                     (long long)(r->cfg->retry_time_ms / 1000));
+        told = true;
         if (clock_mono_ms() - r->lost_since_ms > r->cfg->retry_time_ms)
             return err_wrap(err, "gave up (--retry-time waits longer)");
         if (pause < PAUSE_MAX_MS) pause = pause * 2 > PAUSE_MAX_MS ? PAUSE_MAX_MS : pause * 2;
@@ -79,13 +94,14 @@ int migrate_meet_again(struct run *r, struct err *err)
 
 /* --- the source, while what it sent is applied --- */
 
-static void dial(struct run *r, struct redial **dial, bool source, struct err *why)
+static void dial(struct run *r, struct redial **dial, bool source, int64_t give_up_ms,
+                 struct err *why)
 {
     struct redial_config cfg = {.side = source ? &r->cfg->source : &r->cfg->target,
                                 .name = source ? "source" : "target",
                                 .connect_timeout_ms = r->cfg->connect_timeout_ms,
                                 .io_timeout_ms = r->cfg->io_timeout_ms,
-                                .give_up_ms = r->cfg->retry_time_ms,
+                                .give_up_ms = give_up_ms,
                                 .primary = !source,
                                 .stop = r->stop};
     struct psync_request req;
@@ -95,8 +111,7 @@ static void dial(struct run *r, struct redial **dial, bool source, struct err *w
         req.offset = pipeline_received(&r->pl);
         cfg.psync = &req;
     }
-    log_warn("%s; calling again, for %lld s at most", why->msg,
-             (long long)(r->cfg->retry_time_ms / 1000));
+    log_warn("%s; calling again, for %lld s at most", why->msg, (long long)(give_up_ms / 1000));
     tell_waiting(r, source ? WAITS_FOR_SOURCE : WAITS_FOR_TARGET);
     struct err err;
     if (redial_start(dial, &cfg, &err) < 0) log_error("%s", err.msg);
@@ -107,7 +122,7 @@ static enum relinked relink(void *ctx, struct err *err)
     struct run *r = ctx;
     struct redial_result got;
     if (!r->source_dial) {
-        dial(r, &r->source_dial, true, &r->pl.source_err);
+        dial(r, &r->source_dial, true, r->cfg->retry_time_ms, &r->pl.source_err);
         if (!r->source_dial) return RELINK_GIVEN_UP;
     }
     int rc = redial_poll(r->source_dial, &got, err);
@@ -118,7 +133,7 @@ static enum relinked relink(void *ctx, struct err *err)
         r->gave_up = true;
         return RELINK_GIVEN_UP;
     }
-    tell_waiting(r, WAITS_FOR_NONE);
+    tell_waiting(r, r->target_dial ? WAITS_FOR_TARGET : WAITS_FOR_NONE);
     psync_release(&r->psync);
     r->psync = got.psync;
     facts_release(&r->source_facts);
@@ -132,9 +147,7 @@ static enum relinked relink(void *ctx, struct err *err)
     if (got.probe && client_take_conn(got.probe, &probe, &ignored) < 0) client_close(got.probe);
     pipeline_relink(&r->pl, r->psync.conn, probe);
     r->psync.conn = NULL;
-    memcpy(r->mark.replid, r->psync.replid, sizeof(r->mark.replid));
-    struct state_progress *p = state_progress(r->state);
-    memcpy(p->replid, r->mark.replid, sizeof(p->replid));
+    migrate_note_history(r);
     log_info("source is back; going on without a new snapshot");
     return state_save(r->state, err) < 0 ? RELINK_GIVEN_UP : RELINK_DONE;
 }
@@ -147,41 +160,68 @@ void migrate_keep_source(struct run *r)
 
 /* --- the target, while the source is drained --- */
 
+/* 1: *ret answers as a primary. 0: the source's history has a hole. -1. */
+static int call_target(struct run *r, int64_t give_up_ms, const struct err *why,
+                       struct redial_result *ret, struct err *err)
+{
+    struct err first = *why;
+    int rc;
+    dial(r, &r->target_dial, false, give_up_ms, &first);
+    if (!r->target_dial) return err_set(err, ERR_NOMEM, "cannot start a thread");
+    while ((rc = redial_poll(r->target_dial, ret, err)) == 0)
+        if (*r->stop || pipeline_step(&r->pl, 100, err) < 0) break;
+    redial_free(r->target_dial);
+    r->target_dial = NULL;
+    if (rc > 0) return 1;
+    if (*r->stop)
+        return err_set(err, ERR_NET,
+                       "stopped while the target was lost (%s); what has been received is kept, "
+                       "run the same command again to go on",
+                       why->msg);
+    if (rc < 0) r->gave_up = true;
+    return rc == 0 && r->pl.hole ? 0 : -1;
+}
+
+/* It is there, but does not take us yet. */
+static int wait_a_while(struct run *r, int64_t ms, struct err *err)
+{
+    int64_t until = clock_mono_ms() + ms;
+    for (int64_t now; (now = clock_mono_ms()) < until && !*r->stop;)
+        if (pipeline_step(&r->pl, (int)(until - now), err) < 0) return r->pl.hole ? 1 : -1;
+    return 0;
+}
+
+static int take(struct run *r, struct redial_result *got, struct err *err)
+{
+    client_close(r->target);
+    r->target = got->client;
+    facts_release(&r->target_facts);
+    r->target_facts = got->facts;
+    int rc = migrate_take_target(r, err);
+    if (rc >= 0) return rc;
+    client_close(r->target);
+    r->target = NULL;
+    return -1;
+}
+
 int migrate_find_target(struct run *r, struct err *err)
 {
     struct redial_result got = {0};
     struct err why = *err;
-    int rc;
+    int64_t until = clock_mono_ms() + r->cfg->retry_time_ms, pause = PAUSE_MIN_MS;
     lane_drop(&r->pl.lane, LANE_LOST);
-    do {
-        if (!r->target_dial) dial(r, &r->target_dial, false, &why);
-        if (!r->target_dial) return err_set(err, ERR_NOMEM, "cannot start a thread");
-        while ((rc = redial_poll(r->target_dial, &got, err)) == 0)
-            if (*r->stop || pipeline_step(&r->pl, 100, err) < 0) break;
-        redial_free(r->target_dial);
-        r->target_dial = NULL;
-        if (rc < 0) {
-            r->gave_up = true;
-            return -1;
+    for (;;) {
+        int64_t left = until - clock_mono_ms();
+        int rc = call_target(r, left > 0 ? left : 0, &why, &got, err);
+        if (rc <= 0) return rc < 0 ? -1 : 1;
+        rc = take(r, &got, &why);
+        if (rc < 0) *err = why;
+        if (rc >= 0 || err_class(why.code) != ERR_CLASS_TRANSIENT || *r->stop) {
+            tell_waiting(r, WAITS_FOR_NONE);
+            return rc;
         }
-        if (rc == 0 && *r->stop)
-            return err_set(
-                err, ERR_NET,
-                "stopped while the target was lost (%s); what has been received is kept, "
-                "run the same command again to go on",
-                why.msg);
-        if (rc == 0) return r->pl.hole ? 1 : -1;
-        client_close(r->target);
-        r->target = got.client;
-        facts_release(&r->target_facts);
-        r->target_facts = got.facts;
-        rc = migrate_take_target(r, &why);
-        if (rc < 0) {
-            client_close(r->target);
-            r->target = NULL;
-        }
-    } while (rc < 0 && err_class(why.code) == ERR_CLASS_TRANSIENT && !*r->stop);
-    if (rc < 0) *err = why;
-    tell_waiting(r, WAITS_FOR_NONE);
-    return rc;
+        rc = wait_a_while(r, pause, err);
+        if (rc != 0) return rc;
+        pause = pause * 2 > PAUSE_MAX_MS ? PAUSE_MAX_MS : pause * 2;
+    }
 }

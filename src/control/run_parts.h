@@ -40,7 +40,8 @@ struct run {
 
     /* a migration's own (migrate.c) */
     enum run_plan plan;
-    bool known;           /* the task ran before */
+    bool known;           /* the task ran before, or has begun */
+    bool known_before;    /* another process ran it before */
     bool began;           /* this process has written to the target */
     struct checkpoint at; /* what the target told last */
     struct batch_checkpoint mark;
@@ -111,7 +112,10 @@ void migrate_keep_source(struct run *r);
  * but not where the stream could go on. -1. */
 KH_MUST int migrate_find_target(struct run *r, struct err *err);
 KH_MUST int migrate_take_target(struct run *r, struct err *err);
-/* Both sides again, in place; but for a source whose snapshot is on its way (r->psync). */
+/* Both sides again, in place, and a plan; but for a source whose snapshot is on its way (r->psync).
+ */
+void migrate_note_history(struct run *r);
+KH_MUST int migrate_read_plan(struct run *r, struct err *err);
 KH_MUST int migrate_meet_again(struct run *r, struct err *err);
 
 #endif

@@ -35,15 +35,16 @@ const char *state_phase_name(enum state_phase phase); /* "loading", as in state.
 
 struct state_progress {
     enum state_phase phase;
-    uint64_t snapshots;    /* taken so far */
-    char replid[41];       /* history of the stream received last; "" none */
-    uint64_t spool_pos;    /* this position in the spool ... */
-    uint64_t spool_offset; /* ... is this replication offset of it */
-    bool spool_valid;      /* the two hold for the files in spool/ */
-    bool clean;            /* the last run ended in order: no deadlines are held on the target */
-    int64_t hold_base_ms;  /* see hold.h; 0 none */
-    bool import_ours;      /* the task has turned on the target's import mode (import_mode.h) */
-    uint64_t seed;         /* of keysets; made when the folder is made */
+    uint64_t snapshots;     /* taken so far */
+    char replid[41];        /* history of the stream received last; "" none */
+    char replid_before[41]; /* another name of it: of before a failover of the source; "" none */
+    uint64_t spool_pos;     /* this position in the spool ... */
+    uint64_t spool_offset;  /* ... is this replication offset of it */
+    bool spool_valid;       /* the two hold for the files in spool/ */
+    bool clean;             /* the last run ended in order: no deadlines are held on the target */
+    int64_t hold_base_ms;   /* see hold.h; 0 none */
+    bool import_ours;       /* the task has turned on the target's import mode (import_mode.h) */
+    uint64_t seed;          /* of keysets; made when the folder is made */
 };
 
 struct state;

@@ -230,6 +230,7 @@ void state_progress_put(struct text *t, const struct state_progress *p, const ch
     text_json_text(t, "phase", state_phase_name(p->phase));
     text_json_u64(t, "snapshots", p->snapshots);
     text_json_text(t, "replid", p->replid);
+    text_json_text(t, "replid_before", p->replid_before);
     text_json_text(t, "spool_dir", spool_dir);
     put_flag(t, "spool_valid", p->spool_valid);
     text_json_u64(t, "spool_pos", p->spool_pos);
@@ -260,6 +261,7 @@ static int read_progress(struct state_progress *ret, char spool_dir[PATH_MAX], c
     p.phase = get_phase(&f);
     p.snapshots = (uint64_t)get_number(&f, "snapshots");
     get_hex(&f, "replid", p.replid, sizeof(p.replid) - 1, true);
+    get_hex(&f, "replid_before", p.replid_before, sizeof(p.replid_before) - 1, true);
     p.spool_valid = get_flag(&f, "spool_valid");
     p.spool_pos = (uint64_t)get_number(&f, "spool_pos");
     p.spool_offset = (uint64_t)get_number(&f, "spool_offset");

@@ -5,6 +5,7 @@
 #include "base/num.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define CLAIM_TRIES 1000
@@ -20,9 +21,17 @@ int64_t checkpoint_db(const struct db_select *select)
     return lowest < 0 ? 0 : lowest;
 }
 
-static int refused(struct client *c, const char *command, struct reply *r, struct err *err)
+/* A replica takes no writes now; the next to be called may be its primary. */
+static int why_not(struct client *c, const char *command, const struct reply *r, struct err *err)
 {
     client_refused(c, command, r, err);
+    if (reply_error_is(r, "READONLY")) err->code = ERR_BUSY;
+    return -1;
+}
+
+static int refused(struct client *c, const char *command, struct reply *r, struct err *err)
+{
+    why_not(c, command, r, err);
     reply_free(r);
     return err_wrap(err, "checkpoint");
 }
@@ -60,7 +69,7 @@ static int put(struct client *c, struct span key, const struct checkpoint *cp, s
         if (client_recv(c, &r, err) < 0) return -1;
         const struct reply *in = reply_at(r, 0);
         const struct reply *bad = reply_is_error(r) ? r : in && reply_is_error(in) ? in : NULL;
-        if (bad && first.code == ERR_NONE) client_refused(c, "SET", bad, &first);
+        if (bad && first.code == ERR_NONE) why_not(c, "SET", bad, &first);
         rc = i == 2 && r->type == REPLY_ARRAY;
         reply_free(r);
     }
@@ -77,18 +86,31 @@ static int unwatch(struct client *c, struct err *err)
     return 0;
 }
 
-int checkpoint_claim(struct client *c, int64_t db, struct span key, const char *owner,
-                     bool only_ours, struct checkpoint *ret, struct err *err)
+static unsigned long number(const char *owner)
+{
+    return strtoul(owner, NULL, 16);
+}
+
+int checkpoint_claim(struct client *c, int64_t db, struct span key, char owner[9], bool began,
+                     struct checkpoint *ret, struct err *err)
 {
     for (int i = 0; i < CLAIM_TRIES; i++) {
         struct checkpoint at;
         if (look(c, db, key, &at, err) < 0) return -1;
-        bool ours = strcmp(at.owner, owner) == 0;
+        unsigned long theirs = number(at.owner), ours = number(owner);
         *ret = at;
-        if (at.kind == CHECKPOINT_NONE || (only_ours && !ours)) return unwatch(c, err);
-        snprintf(at.owner, sizeof(at.owner), "%s", owner);
+        if (at.kind == CHECKPOINT_NONE) {
+            if (ours == 0) snprintf(owner, 9, "%08x", 1);
+            return unwatch(c, err);
+        }
+        if (began && theirs > ours) return unwatch(c, err);
+        snprintf(at.owner, sizeof(at.owner), "%08lx", (theirs > ours ? theirs : ours) + 1);
         int rc = put(c, key, &at, err);
-        if (rc != 0) return rc < 0 ? -1 : 0;
+        if (rc < 0) return -1;
+        if (rc == 0) continue;
+        memcpy(owner, at.owner, sizeof(at.owner));
+        *ret = at;
+        return 0;
     }
     return err_set(err, ERR_BUSY, "checkpoint: another process writes to it all the time");
 }
@@ -100,7 +122,9 @@ int checkpoint_replace(struct client *c, int64_t db, struct span key, const stru
     if (look(c, db, key, &at, err) < 0) return -1;
     bool may = is_new ? at.kind == CHECKPOINT_NONE : strcmp(at.owner, to->owner) == 0;
     int rc = may ? put(c, key, to, err) : unwatch(c, err);
-    if (rc != 0) return rc < 0 ? -1 : 0;
+    if (rc < 0 || (may && rc == 1)) return rc < 0 ? -1 : 0;
+    if (at.kind != CHECKPOINT_NONE && number(at.owner) < number(to->owner))
+        return err_set(err, ERR_BUSY, "checkpoint: the target has lost what was written last");
     return err_set(err, ERR_REFUSED,
                    "another process has taken this task over (two state folders, or two machines); "
                    "this one ends");

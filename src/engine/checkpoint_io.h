@@ -11,14 +11,18 @@
 int64_t checkpoint_db(const struct db_select *select);
 
 /* What the target says, and from now on it is ours: in one step, so that nobody who wrote it before
- * gets a batch through afterwards. CHECKPOINT_NONE when there is no such key (nothing is written
- * then). `only_ours`: when its owner is another one it stays as it is. ERR_BUSY: it is written to
- * all the time. */
-KH_MUST int checkpoint_claim(struct client *c, int64_t db, struct span key, const char *owner,
-                             bool only_ours, struct checkpoint *ret, struct err *err);
+ * gets a batch through afterwards. Owners are numbered: `owner` is ours (in hex; "00000000" before
+ * the first time), and becomes one higher than any we know. A lower one there may be that of a run
+ * before, or a claim of ours that a failover has lost; `began`: a higher one is of a process that
+ * has taken over, and is left as it is (then ret->owner is that).
+ * CHECKPOINT_NONE when there is no such key (nothing is written). ERR_BUSY: it is written to all
+ * the time. */
+KH_MUST int checkpoint_claim(struct client *c, int64_t db, struct span key, char owner[9],
+                             bool began, struct checkpoint *ret, struct err *err);
 
 /* Write it, if its owner is still that of `to`, or, with `is_new`, if there is none. ERR_REFUSED:
- * another process has taken over. */
+ * another process has taken over. ERR_BUSY: our
+ * claim has been lost by a failover. */
 KH_MUST int checkpoint_replace(struct client *c, int64_t db, struct span key,
                                const struct checkpoint *to, bool is_new, struct err *err);
 KH_MUST int checkpoint_remove(struct client *c, int64_t db, struct span key, struct err *err);

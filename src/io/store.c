@@ -43,7 +43,8 @@ void store_clear(struct store *s)
 
 static int io_error(const struct store *s, const char *what, struct err *err)
 {
-    return err_set(err, ERR_IO, "cannot %s a temporary file in %.300s: %s", what, s->dir,
+    enum err_code code = errno && file_no_room(errno) ? ERR_BUSY : ERR_IO;
+    return err_set(err, code, "cannot %s a temporary file in %.300s: %s", what, s->dir,
                    errno ? strerror(errno) : "it has become shorter");
 }
 
