@@ -19,11 +19,18 @@ void check_note(struct check_notes *notes, const char *fmt, ...) KH_PRINTF(2, 3)
 
 /* From the facts alone. ERR_REFUSED: same server or one replicates from the other, the target is a
  * replica, a cluster or sentinel on either side. ERR_BUSY: one of them is loading, or the source is
- * a replica whose link is down (the caller may wait and ask for the facts again). */
+ * a replica whose link is down (the caller may wait and ask for the facts again). Ends with
+ * check_unsupported(). */
 KH_MUST int check_sides(const struct server_facts *source, const struct server_facts *target,
                         const struct task_config *cfg, struct check_notes *notes, struct err *err);
 
-/* The same for a target that is filled from a file. */
+/* What the source counts and the target cannot hold: hashes with fields that expire, functions.
+ * ERR_REFUSED where it would end the task later, else a note. (Of the rest only the data tells.) */
+KH_MUST int check_unsupported(const struct server_facts *source, const struct server_facts *target,
+                              const struct task_config *cfg, struct check_notes *notes,
+                              struct err *err);
+
+/* As check_sides() for a target that is filled from a file. */
 KH_MUST int check_target(const struct server_facts *target, const struct task_config *cfg,
                          struct err *err);
 

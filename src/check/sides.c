@@ -130,7 +130,7 @@ int check_sides(const struct server_facts *source, const struct server_facts *ta
         return -1;
     if (check_age(&dst, err) < 0) return -1;
     note_memory(source, target, notes);
-    return 0;
+    return check_unsupported(source, target, cfg, notes, err);
 }
 
 int check_target(const struct server_facts *target, const struct task_config *cfg, struct err *err)

@@ -27,7 +27,7 @@ struct info { /* raw values, as INFO gives them */
     char master_host[128], master_port[8], link[16], policy[32];
     bool loading, async_loading, cluster, read_only;
     int64_t master_offset, slave_offset;
-    uint64_t backlog, used_memory, maxmemory;
+    uint64_t backlog, libraries, used_memory, maxmemory;
 };
 
 #define FIELD(name, kind, member)                                                                  \
@@ -60,6 +60,7 @@ static const struct info_field FIELDS[] = {
     FIELD("master_repl_offset", F_I64, master_offset),
     FIELD("slave_repl_offset", F_I64, slave_offset),
     FIELD("repl_backlog_size", F_U64, backlog),
+    FIELD("number_of_libraries", F_U64, libraries),
     FIELD("used_memory", F_U64, used_memory),
     FIELD("maxmemory", F_U64, maxmemory),
 };
@@ -128,6 +129,8 @@ static int parse_db(struct facts_db *ret, struct span name, struct span value)
         if (!cut(pair, '=', &key, &number) || !num_get_u64(number, &n)) continue;
         if (span_is(key, "keys")) ret->keys = n;
         if (span_is(key, "expires")) ret->expires = n;
+        if (span_is(key, "subexpiry") || span_is(key, "keys_with_volatile_items")) /* Valkey 9 */
+            ret->timed = n;
     }
     return 1;
 }
@@ -222,6 +225,7 @@ static void interpret(struct server_facts *f, const struct info *in)
     f->repl_offset = f->role == FACTS_REPLICA && in->slave_offset >= 0 ? in->slave_offset
                                                                        : in->master_offset;
     f->backlog_bytes = in->backlog;
+    f->libraries = in->libraries;
     f->used_memory = in->used_memory;
     f->maxmemory = in->maxmemory;
     snprintf(f->maxmemory_policy, sizeof(f->maxmemory_policy), "%s", in->policy);

@@ -22,6 +22,7 @@ enum facts_role { FACTS_PRIMARY, FACTS_REPLICA };
 struct facts_db {
     uint32_t db;
     uint64_t keys, expires;
+    uint64_t timed; /* hashes with fields that expire */
 };
 
 struct server_facts {
@@ -43,6 +44,7 @@ struct server_facts {
     bool read_only;            /* FACTS_REPLICA: refuses writes */
     int64_t repl_offset;       /* of its stream, as a replica: received so far; -1 unknown */
     uint64_t backlog_bytes;    /* repl_backlog_size, 0 unknown or none yet */
+    uint64_t libraries;        /* of functions */
     uint64_t used_memory;      /* bytes, 0 unknown */
     uint64_t maxmemory;        /* bytes, 0 none or unknown */
     char maxmemory_policy[32]; /* "" unknown */

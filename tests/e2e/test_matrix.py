@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Any version to any version: each server as source, each as target, with a writer running.
 #
-# A part of all pairs runs by default, as many as fit into $KEYHAUL_MATRIX_SECONDS (90). `make
+# A part of all pairs runs by default, as many as fit into $KEYHAUL_MATRIX_SECONDS (60). `make
 # matrix` runs them all, and writes $KEYHAUL_MATRIX_DOC.
 import os
 import time
@@ -12,7 +12,7 @@ from lib.matrix import PARTS, Servers, find_by_name, known_names, ordered_pairs,
 from lib.mover import keyhaul_binary
 from lib.server import binary_version
 
-SECONDS = float(os.environ.get("KEYHAUL_MATRIX_SECONDS") or 90)
+SECONDS = float(os.environ.get("KEYHAUL_MATRIX_SECONDS") or 60)
 DOC = os.environ.get("KEYHAUL_MATRIX_DOC")
 FOUND = find_by_name()
 HERE = [n for n in known_names() if n in FOUND]
@@ -31,9 +31,10 @@ key. The servers are those of Debian's packages.
 - **equal**: everything arrived.
 - **degraded**: the target has no place for something. keyhaul names it, and ends
   with status 0. All else is equal.
-- **refused**: by default keyhaul stops, and names what the target cannot hold.
-  With `--on-unsupported degrade` all else arrives, and is equal; each loss is
-  named. See [limits](../limits.md#data).
+- **refused**: by default keyhaul stops, and names what the target cannot hold:
+  before anything is moved where the source counts it (expiry of hash fields,
+  functions), else at the first such key. With `--on-unsupported degrade` all else
+  arrives, and is equal; each loss is named. See [limits](../limits.md#data).
 
 The numbers tell what the target has no place for. Data that holds none of it
 moves as between equals.

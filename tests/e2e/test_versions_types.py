@@ -6,7 +6,7 @@ import time
 import pytest
 
 from lib.compare import assert_equal
-from lib.dataset import MINUTE, Sizes, everything, hash_field_ttls
+from lib.dataset import FUNCTION, FUNCTION_2, MINUTE, Sizes, everything, hash_field_ttls
 from lib.resp import ReplyError
 
 # source, target: names as find_servers() has them; "default" is the machine's own
@@ -98,10 +98,31 @@ def test_field_expiries_the_target_cannot_hold(pair, keyhaul):
     with source.connect() as c:
         c.call("HSET", "h", "f", "v")
         c.call("HPEXPIRE", "h", 600_000, "FIELDS", 1, "f")
+    target.call("SET", "was here", 1)
     k = keyhaul(source, target, "--until", "caught-up")
-    assert k.wait() != 0
+    k.expect(3, "has 1 hash with fields that expire: .* cannot hold that", "--on-unsupported")
+    assert target.call("KEYS", "*") == [b"was here"]
+    k = keyhaul(source, target, "--until", "caught-up", "--on-error", "continue")
+    k.expect(4)
     assert "no expiry of hash fields" in k.stderr and '"h"' in k.stderr
     assert target.call("EXISTS", "h") == 0
+
+
+@pairs([("default", "redis-6.0")])
+def test_functions_the_target_cannot_hold(pair, keyhaul):
+    source, target = pair
+    source.call("FUNCTION", "LOAD", FUNCTION)
+    source.call("SET", "k", "v")
+    k = keyhaul(source, target, "--until", "caught-up")
+    k.expect(3, "has 1 library of functions: Redis 6.0.* cannot hold that")
+    assert target.call("DBSIZE") == 0
+    k = keyhaul(source, target, "--on-unsupported", "skip")
+    k.wait_caught_up()
+    source.call("FUNCTION", "LOAD", FUNCTION_2)
+    k.finish()
+    assert 'the library "#!lua name=khlib" is left out' in k.stderr
+    assert "lost FUNCTION: the target has no functions" in k.stderr
+    assert target.call("GET", "k") == b"v"
 
 
 def add_many(c, key, entries):

@@ -222,6 +222,43 @@ static void test_many_databases(void **state)
     fake_stop(&s);
 }
 
+/* What the source counts, and an older target has no place for. */
+static void test_unsupported(void **state)
+{
+    struct fixture *f = *state;
+    struct facts_db db[] = {{.db = 0, .keys = 9}, {.db = 3, .keys = 9, .timed = 2}};
+    assert_int_equal(db_select_parse(&f->cfg->select, NULL, NULL), 0);
+    f->source.version = 0x080000;
+    f->source.db = db;
+    f->source.n_db = 2;
+    f->source.libraries = 1;
+    refused(f, ERR_REFUSED, "has 2 hashes with fields that expire: Redis server cannot");
+    assert_true(has(f->err.msg, "--on-unsupported degrade"));
+    f->target.version = 0x060000;
+    refused(f, ERR_REFUSED, "2 hashes with fields that expire, 1 library of functions");
+    assert_int_equal(db_select_parse(&f->cfg->select, "0", NULL), 0);
+    refused(f, ERR_REFUSED, "has 1 library of functions: Redis server");
+    assert_int_equal(f->notes.n, 0);
+
+    f->cfg->on_unsupported = TASK_UNSUPPORTED_SKIP;
+    assert_int_equal(run(f), 0);
+    assert_true(has(f->notes.text[0], "the source has 1 library of functions, which Redis server"));
+    f->cfg->on_unsupported = TASK_UNSUPPORTED_FAIL;
+    f->cfg->on_error = TASK_ON_ERROR_CONTINUE;
+    assert_int_equal(run(f), 0);
+    assert_int_equal(f->notes.n, 2);
+    f->cfg->on_error = TASK_ON_ERROR_STOP;
+    f->cfg->type = TASK_INCREMENTAL;
+    assert_int_equal(run(f), 0);
+    f->cfg->type = TASK_FULL;
+    f->target.version = 0x080000;
+    assert_int_equal(run(f), 0);
+    f->target.flavour = FACTS_VALKEY;
+    f->target.version = 0x090000;
+    assert_int_equal(run(f), 0);
+    assert_int_equal(f->notes.n, 2);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -236,6 +273,7 @@ int main(void)
         T(test_memory_notes),
         T(test_databases),
         T(test_many_databases),
+        T(test_unsupported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,7 +20,9 @@
 static const char REDIS_70[] =
     "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:" ID1 "\r\n"
     "executable:/usr/bin/redis-server\r\n"
-    "# Memory\r\nused_memory:1000000\r\nmaxmemory:2000000\r\nmaxmemory_policy:allkeys-lru\r\n"
+    "# "
+    "Memory\r\nnumber_of_libraries:3\r\nused_memory:1000000\r\nmaxmemory:2000000\r\nmaxmemory_"
+    "policy:allkeys-lru\r\n"
     "# Persistence\r\nloading:0\r\nasync_loading:0\r\n"
     "# Replication\r\nrole:master\r\nmaster_replid:" ID2 "\r\nmaster_replid2:" ID0 "\r\n"
     "master_repl_offset:12345\r\nrepl_backlog_size:1048576\r\n"
@@ -65,10 +67,23 @@ static void test_redis_primary(void **state)
     assert_int_equal(f.db[0].db, 0); /* ascending, whatever the order told */
     assert_int_equal(f.db[1].db, 10);
     assert_int_equal(f.db[1].expires, 1);
+    assert_int_equal(f.db[0].timed, 2);
+    assert_int_equal(f.db[1].timed, 0);
+    assert_int_equal(f.libraries, 3);
     assert_int_equal(facts_keys(&f, 10), 7);
     assert_int_equal(facts_keys(&f, 3), 0);
     facts_release(&f);
     facts_release(&f); /* safe twice */
+}
+
+static void test_valkey_keyspace(void **state)
+{
+    (void)state;
+    struct server_facts f = parse("redis_version:7.2.4\r\nvalkey_version:9.1.2\r\n# Keyspace\r\n"
+                                  "db2:keys=5,expires=1,avg_ttl=0,keys_with_volatile_items=4\r\n");
+    assert_int_equal(f.n_db, 1);
+    assert_int_equal(f.db[0].timed, 4);
+    facts_release(&f);
 }
 
 static void test_replica(void **state)
@@ -339,15 +354,11 @@ static void test_info_forbidden(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_redis_primary),
-        cmocka_unit_test(test_replica),
-        cmocka_unit_test(test_flavours),
-        cmocka_unit_test(test_hostile),
-        cmocka_unit_test(test_types),
-        cmocka_unit_test(test_features),
-        cmocka_unit_test(test_since),
-        cmocka_unit_test(test_config),
-        cmocka_unit_test(test_config_forbidden),
+        cmocka_unit_test(test_redis_primary),  cmocka_unit_test(test_valkey_keyspace),
+        cmocka_unit_test(test_replica),        cmocka_unit_test(test_flavours),
+        cmocka_unit_test(test_hostile),        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_features),       cmocka_unit_test(test_since),
+        cmocka_unit_test(test_config),         cmocka_unit_test(test_config_forbidden),
         cmocka_unit_test(test_info_forbidden),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
