@@ -455,6 +455,7 @@ int migrate_take_target(struct run *r, struct err *err)
                  "failover?); they are sent again",
                  (unsigned long long)(before - r->at.offset));
     if (r->at.offset < before && find_held(r, err) < 0) return -1;
+    if (give_scan_client(r, err) < 0) return -1;
     log_info("target is back; going on at offset %llu", (unsigned long long)r->at.offset);
     return 0;
 }

@@ -47,7 +47,8 @@ static bool has_reached_source(struct replay *rp)
     if (pr->answers <= rp->answers_at_start + 1) return false;
     if (rp->goal_ms && rp->pl->applied_offset >= rp->goal && now - rp->goal_ms <= LEVEL_MS)
         return true;
-    if (rp->goal_ms && rp->pl->applied_offset < rp->goal) return false;
+    /* Another source, after a failover, may have less than the one that was asked before. */
+    if (rp->goal_ms && rp->pl->applied_offset < rp->goal && pr->offset >= rp->goal) return false;
     rp->goal = pr->offset;
     rp->goal_ms = now;
     return rp->pl->applied_offset >= rp->goal;
@@ -69,7 +70,10 @@ static void note_caught_up(struct replay *rp)
 static void note_applied(struct replay *rp)
 {
     struct pipeline *pl = rp->pl;
-    if (nothing_waits(rp)) pl->applied_offset = rp->offset;
+    if (nothing_waits(rp)) {
+        pl->applied_offset = rp->offset;
+        rp->swaps = pl->hold.swaps;
+    }
     if (rp->ack_at && pl->applied_offset >= rp->ack_at) {
         rp->ack_at = 0;
         pipeline_ack_now(pl);
@@ -405,12 +409,25 @@ static bool is_over(struct replay *rp)
     return reader_pos(&pl->r) >= rp->end_pos || clock_mono_ms() > rp->end_by_ms;
 }
 
+/* Databases that were swapped by what is sent again would be taken for swapped twice: notes from
+ * before name the wrong ones. What they tell of is looked for. */
+static void unswap(struct replay *rp)
+{
+    struct hold *h = &rp->pl->hold;
+    hold_back(h);
+    if (h->swaps == rp->swaps || !h->on) return;
+    rp->swaps = h->swaps;
+    hold_scan_begin(h, rp->select, clock_wall_ms());
+}
+
 int replay_restart(struct replay *rp, uint64_t db, struct err *err)
 {
+    unswap(rp);
     for (int i = 0; i < 2; i++)
         if (batch_begin(&rp->batch[i], rp->pl->lane.db, err) < 0) return -1;
     rp->db = rp->whole_db = db;
     rp->offset = rp->whole_offset = rp->checkpoint_offset = pipeline_offset(rp->pl);
+    rp->goal_ms = 0;
     rp->pl->applied_offset = rp->offset;
     rp->pl->oldest_ms = 0;
     rp->in_tx = rp->mid_command = rp->caught_up = rp->ending = false;

@@ -51,6 +51,7 @@ struct replay {
     uint64_t checkpoint_offset;          /* the last that the target has acknowledged */
     int64_t checkpoint_ms;               /* monotonic: when it was sent */
 
+    const char *existing_path; /* of what stood on the target before (reconcile.h); NULL: no such */
     int64_t dbs_known, dbs_end; /* target keeps its number of databases secret: it has those below
                                    the first, lacks those from the second on (0: not met yet) */
     uint64_t db;                /* the source's selected database */
@@ -71,6 +72,7 @@ struct replay {
     bool caught_up;  /* applied everything that the source had when it was asked, not long ago */
     uint64_t goal;   /* what it had */
     int64_t goal_ms; /* when that was told, monotonic; 0: not yet */
+    uint64_t swaps;  /* of databases (hold.swaps), as of when nothing waited last */
     struct replay_settle settle;
     bool ending;
     int64_t end_by_ms;
@@ -92,7 +94,7 @@ KH_MUST int replay_init(struct replay *rp, const struct replay_config *cfg, stru
 void replay_release(struct replay *rp);
 
 /* What was in flight and being built is forgotten: go on at the reader's place, where the source
- * has database `db` selected. */
+ * has database `db` selected. May begin a scan for held deadlines, which needs a client then. */
 KH_MUST int replay_restart(struct replay *rp, uint64_t db, struct err *err);
 
 /* Follow the stream from the reader's place until told to stop, or caught up when the task wants

@@ -217,6 +217,8 @@ static void serve(struct fake_target *t)
 {
     static const size_t piece = 64 << 10;
     t->in_multi = t->dirty = false;
+    buf_clear(&t->queue);
+    t->n_queue = 0;
     t->db = 0;
     for (;;) {
         must(buf_reserve(&t->in, piece, NULL));

@@ -77,6 +77,7 @@ void rig_open(struct rig *g, const struct fake_part *parts, size_t n_parts, enum
                                   .probe = g->info ? fake_link_dial(&g->probe.link) : NULL,
                                   .spool_config = {.ram_bytes = PIPELINE_RING_BYTES,
                                                    .dir = g->dir,
+                                                   .log_name = g->log_name,
                                                    .max_disk_bytes = 64 << 20},
                                   .ack = true,
                                   .hold = g->hold,
@@ -102,6 +103,10 @@ void rig_receive(struct rig *g, uint64_t n)
 
 void rig_close(struct rig *g)
 {
+    if (g->log_name) {
+        spool_discard(g->pl.spool);
+        g->pl.spool = NULL;
+    }
     pipeline_release(&g->pl);
     fake_source_stop(&g->source);
     if (!g->server) fake_target_stop(&g->target);

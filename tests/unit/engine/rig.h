@@ -35,8 +35,9 @@ struct rig {
     const char *info; /* of the probe; NULL: no probe */
     uint64_t store_max_bytes;
     bool target_starves;
-    bool hold; /* near deadlines, until the end */
-    struct conn *server;         /* a real target in the place of the fake one; taken over */
+    bool hold;            /* near deadlines, until the end */
+    const char *log_name; /* the spool may become a log of that name; its files are removed */
+    struct conn *server;  /* a real target in the place of the fake one; taken over */
     struct reconcile *reconcile; /* for the load */
 
     struct counters counters;
