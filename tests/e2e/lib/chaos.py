@@ -3,6 +3,7 @@
 # lanes at once; then both sides are compared completely.
 import os
 import random
+import shutil
 import tempfile
 import threading
 import time
@@ -124,6 +125,7 @@ class Round:
             self.close()
         if self.trouble:
             raise AssertionError(self.report())
+        shutil.rmtree(self.folder, ignore_errors=True)
         return self.counts
 
     def play(self):
