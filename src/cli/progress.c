@@ -227,6 +227,45 @@ static void trouble_row(const struct metrics *m, char *row, size_t size)
         snprintf(row + n, size - (size_t)n, "   keys of the snapshot %s", keys);
 }
 
+static const char *waiting_words(uint64_t waiting_for)
+{
+    switch ((enum counters_waits)waiting_for) {
+    case COUNTERS_WAITS_FOR_NONE: break;
+    case COUNTERS_WAITS_FOR_SOURCE: return "source is lost, called again";
+    case COUNTERS_WAITS_FOR_TARGET: return "target is lost, called again";
+    case COUNTERS_WAITS_FOR_WRITES: return "target takes no writes";
+    }
+    return NULL;
+}
+
+static double waiting_left_s(const struct metrics *m)
+{
+    int64_t left = (int64_t)m->waiting_until_ms - m->mono_ms;
+    return left > 0 ? (double)left / 1000 : 0;
+}
+
+/* "target is lost, called again; given up in 11 h 59 min", "" when nothing is waited for. */
+static const char *waiting_row(const struct metrics *m, char *row, size_t size)
+{
+    char left[SHOWN];
+    const char *words = waiting_words(m->waiting_for);
+    *row = 0;
+    if (words)
+        snprintf(row, size, "%s; given up in %s", words,
+                 progress_time(left, sizeof(left), waiting_left_s(m)));
+    return row;
+}
+
+static unsigned put_waiting(const struct metrics *m, const struct progress_style *style,
+                            struct text *t)
+{
+    char words[128], row[160];
+    if (!*waiting_row(m, words, sizeof(words))) return 0;
+    snprintf(row, sizeof(row), "  %-9s %s", "waits", words);
+    put_row(t, style, "\x1b[33m", row);
+    return 1;
+}
+
 unsigned progress_block(const struct progress *p, const struct progress_style *style,
                         struct text *t)
 {
@@ -235,7 +274,7 @@ unsigned progress_block(const struct progress *p, const struct progress_style *s
     progress_figures(p, &f);
     head_row(p, &f, row, sizeof(row));
     put_row(t, style, "\x1b[1m", row);
-    if (!moving(&p->now)) return 1;
+    if (!moving(&p->now)) return 1 + put_waiting(&p->now, style, t);
     moved_row(&p->now, &f, row, sizeof(row));
     put_row(t, style, NULL, row);
     if (p->way == TASK_MIGRATE) {
@@ -244,7 +283,7 @@ unsigned progress_block(const struct progress *p, const struct progress_style *s
     }
     trouble_row(&p->now, row, sizeof(row));
     put_row(t, style, p->now.errors ? "\x1b[31m" : NULL, row);
-    return p->way == TASK_MIGRATE ? 4 : 3;
+    return (p->way == TASK_MIGRATE ? 4 : 3) + put_waiting(&p->now, style, t);
 }
 
 void progress_line(const struct progress *p, struct text *t)
@@ -257,7 +296,9 @@ void progress_line(const struct progress *p, struct text *t)
     progress_figures(p, &f);
     if (!moving(m)) {
         progress_time(age, sizeof(age), (double)(m->mono_ms - p->started_ms) / 1000);
-        text_printf(t, "%s, %s\n", phase_words(m->phase, p->way), age);
+        text_printf(t, "%s, %s", phase_words(m->phase, p->way), age);
+        if (*waiting_row(m, row, sizeof(row))) text_printf(t, ", %s", row);
+        text_add(t, "\n");
         return;
     }
     if (m->phase == PHASE_SNAPSHOT && f.percent >= 0)
@@ -273,7 +314,9 @@ void progress_line(const struct progress *p, struct text *t)
              snapshot ? "keys" : "cmds", count, per_s, bytes, bytes_per_s);
     text_add(t, row);
     if (p->way == TASK_MIGRATE) text_printf(t, ", lag %s %s", lag, age);
-    text_printf(t, ", errors %llu\n", (unsigned long long)m->errors);
+    text_printf(t, ", errors %llu", (unsigned long long)m->errors);
+    if (*waiting_row(m, row, sizeof(row))) text_printf(t, ", %s", row);
+    text_add(t, "\n");
 }
 
 void progress_json(const struct progress *p, struct text *t)
@@ -303,5 +346,7 @@ void progress_json(const struct progress *p, struct text *t)
     text_json_u64(t, "spool_ram_bytes", m->spool_ram_bytes);
     text_json_u64(t, "spool_disk_bytes", m->spool_disk_bytes);
     text_json_known(t, "left_s", f.left_s);
+    text_json_text(t, "waiting", waiting_words(m->waiting_for));
+    text_json_known(t, "waiting_left_s", waiting_words(m->waiting_for) ? waiting_left_s(m) : -1);
     text_add(t, "}\n");
 }

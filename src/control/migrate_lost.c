@@ -15,8 +15,6 @@
 
 /* --- waiting --- */
 
-enum { WAITS_FOR_NONE, WAITS_FOR_SOURCE, WAITS_FOR_TARGET };
-
 static void tell_waiting(struct run *r, uint64_t side)
 {
     counter_set(&r->counters->waiting_for, side);
@@ -73,7 +71,7 @@ int migrate_meet_again(struct run *r, struct err *err)
     r->pause_ms = pause * 2 > PAUSE_LOAD_MS ? PAUSE_LOAD_MS : pause * 2;
     bool told = false;
     if (!r->lost_since_ms) r->lost_since_ms = clock_mono_ms();
-    tell_waiting(r, WAITS_FOR_TARGET);
+    tell_waiting(r, COUNTERS_WAITS_FOR_TARGET);
     for (;;) {
         if (r->began && pause_ms(r, pause, err) < 0) return -1;
         if (meet_both(r, err) == 0) break;
@@ -88,7 +86,7 @@ int migrate_meet_again(struct run *r, struct err *err)
             return err_wrap(err, "gave up (--retry-time waits longer)");
         if (pause < PAUSE_MAX_MS) pause = pause * 2 > PAUSE_MAX_MS ? PAUSE_MAX_MS : pause * 2;
     }
-    tell_waiting(r, WAITS_FOR_NONE);
+    tell_waiting(r, COUNTERS_WAITS_FOR_NONE);
     return 0;
 }
 
@@ -112,7 +110,7 @@ static void dial(struct run *r, struct redial **dial, bool source, int64_t give_
         cfg.psync = &req;
     }
     log_warn("%s; calling again, for %lld s at most", why->msg, (long long)(give_up_ms / 1000));
-    tell_waiting(r, source ? WAITS_FOR_SOURCE : WAITS_FOR_TARGET);
+    tell_waiting(r, source ? COUNTERS_WAITS_FOR_SOURCE : COUNTERS_WAITS_FOR_TARGET);
     struct err err;
     if (redial_start(dial, &cfg, &err) < 0) log_error("%s", err.msg);
 }
@@ -133,7 +131,7 @@ static enum relinked relink(void *ctx, struct err *err)
         r->gave_up = true;
         return RELINK_GIVEN_UP;
     }
-    tell_waiting(r, r->target_dial ? WAITS_FOR_TARGET : WAITS_FOR_NONE);
+    tell_waiting(r, r->target_dial ? COUNTERS_WAITS_FOR_TARGET : COUNTERS_WAITS_FOR_NONE);
     psync_release(&r->psync);
     r->psync = got.psync;
     facts_release(&r->source_facts);
@@ -217,7 +215,7 @@ int migrate_find_target(struct run *r, struct err *err)
         rc = take(r, &got, &why);
         if (rc < 0) *err = why;
         if (rc >= 0 || err_class(why.code) != ERR_CLASS_TRANSIENT || *r->stop) {
-            tell_waiting(r, WAITS_FOR_NONE);
+            tell_waiting(r, COUNTERS_WAITS_FOR_NONE);
             return rc;
         }
         rc = wait_a_while(r, pause, err);

@@ -48,7 +48,7 @@ typedef _Atomic uint64_t counter;
     X(waits_ms, "milliseconds spent waiting for passing faults to go away")                        \
     X(snapshots, "snapshots that the task has taken, runs before this one included")               \
     X(links_lost, "times that a side was lost and called again")                                   \
-    X(waiting_for, "side that is called again now: 1 source, 2 target, 0 none")                    \
+    X(waiting_for, "what is waited for now: 1 source, 2 target, 3 target takes no writes, 0 none") \
     X(waiting_until_ms, "monotonic ms at which that is given up")                                  \
     X(source_offset, "replication offset the source reported last")                                \
     X(received_offset, "replication offset received")                                              \
@@ -61,6 +61,13 @@ typedef _Atomic uint64_t counter;
     X(snapshot_started_ms, "monotonic ms, 0 not yet")                                              \
     X(snapshot_done_ms, "monotonic ms, 0 not yet")                                                 \
     X(caught_up_ms, "monotonic ms of the first time lag was zero, 0 not yet")
+
+enum counters_waits { /* waiting_for */
+                      COUNTERS_WAITS_FOR_NONE,
+                      COUNTERS_WAITS_FOR_SOURCE,
+                      COUNTERS_WAITS_FOR_TARGET,
+                      COUNTERS_WAITS_FOR_WRITES, /* of the target, which is there */
+};
 
 struct counters {
 #define X(name, help) counter name;

@@ -461,6 +461,8 @@ int lane_pause(struct lane *l, const char *why, struct err *err)
         l->retry_since_ms = now;
         l->retry_pause_ms = 50;
         log_warn("target: %s; waiting until it takes writes again", why);
+        counter_set(&l->counters->waiting_for, COUNTERS_WAITS_FOR_WRITES);
+        counter_set(&l->counters->waiting_until_ms, (uint64_t)(now + l->retry_limit_ms));
     }
     if (l->resumable && strncmp(why, "READONLY", 8) == 0 && now - l->retry_since_ms > READONLY_MS) {
         l->lost = LANE_READONLY;
@@ -494,6 +496,8 @@ void lane_recovered(struct lane *l)
     log_info("target takes writes again after %.1f s",
              (double)(clock_mono_ms() - l->retry_since_ms) / 1000);
     l->retry_since_ms = 0;
+    if (counter_get(&l->counters->waiting_for) == COUNTERS_WAITS_FOR_WRITES)
+        counter_set(&l->counters->waiting_for, COUNTERS_WAITS_FOR_NONE);
 }
 
 static int flush_and_wait(struct lane *l, struct err *err)

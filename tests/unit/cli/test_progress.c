@@ -329,6 +329,32 @@ static void never_too_wide(void **state)
             }
 }
 
+/* Why, and how long yet: also while both sides are called again from the start. */
+static void waits(void **state)
+{
+    struct fixture *f = *state;
+    struct progress_style style = {.columns = 80};
+    static const uint64_t phases[] = {PHASE_STREAM, PHASE_CONNECT};
+    for (int i = 0; i < 2; i++) {
+        f->m.phase = phases[i];
+        f->m.waiting_for = COUNTERS_WAITS_FOR_TARGET;
+        f->m.waiting_until_ms = (uint64_t)f->m.mono_ms + 3600000;
+        progress_add(&f->p, &f->m);
+        text_clear(&f->t);
+        assert_int_equal(progress_block(&f->p, &style, &f->t), i ? 2 : 5);
+        assert_non_null(strstr(
+            shown(f), "\n  waits     target is lost, called again; given up in 1 h 00 min\n"));
+        text_clear(&f->t);
+        progress_line(&f->p, &f->t);
+        assert_non_null(
+            strstr(shown(f), ", target is lost, called again; given up in 1 h 00 min\n"));
+        text_clear(&f->t);
+        progress_json(&f->p, &f->t);
+        assert_non_null(strstr(shown(f), "\"waiting\":\"target is lost, called again\","
+                                         "\"waiting_left_s\":3600.0}"));
+    }
+}
+
 static void json_line(void **state)
 {
     struct fixture *f = *state;
@@ -342,7 +368,7 @@ static void json_line(void **state)
         "\"keys_skipped\":0,\"commands\":0,\"bytes\":400000000,\"keys_per_s\":10000.0,"
         "\"commands_per_s\":0.0,\"bytes_per_s\":100000000.0,\"errors\":0,\"retries\":0,"
         "\"lag_bytes\":0,\"lag_ms\":0,\"spool_ram_bytes\":4000000,\"spool_disk_bytes\":0,"
-        "\"left_s\":6.0}\n");
+        "\"left_s\":6.0,\"waiting\":null,\"waiting_left_s\":null}\n");
 }
 
 static void times(void **state)
@@ -377,6 +403,7 @@ int main(void)
         TEST(a_restore_of_unknown_size),
         TEST(line_off_a_terminal),
         TEST(never_too_wide),
+        TEST(waits),
         TEST(json_line),
         TEST(times),
     };
