@@ -47,14 +47,17 @@ int load_init(struct load *ld, const struct load_config *cfg, struct err *err)
     store_init(&ld->nodes, BATCH_MEM_BYTES, cfg->store_max_bytes, cfg->store_dir);
     if (rdb_elems_new(&ld->elems, LOAD_ELEM_MAX, err) < 0) return -1;
     rdb_elems_split_above(ld->elems, LOAD_SPLIT_ABOVE);
+    if (ld->reconcile) reconcile_dbs(ld->reconcile, ld->target);
     /* What is not looked at would be taken for gone. */
     if (ld->reconcile && (ld->discard || !key_select_all(ld->keys)))
         return err_set(err, ERR_INTERNAL, "only a whole snapshot can be reconciled");
     if (ld->reconcile && ld->reconcile->unsure && ld->on_conflict == TASK_CONFLICT_SKIP)
-        return err_set(err, ERR_REFUSED,
-                       "which keys stood on the target before this task is not known any more (its "
-                       "folder is new, the target knows it already), so --on-conflict skip cannot "
-                       "tell what to leave alone; nothing was written; choose overwrite");
+        return err_set(
+            err, ERR_REFUSED,
+            "which keys stood on the target before this task is not known any more (its "
+            "folder is new, the target knows it already), so --on-conflict skip cannot "
+            "tell what to leave alone; nothing was written; begin anew with --restart and "
+            "--on-conflict overwrite");
     return 0;
 }
 

@@ -10,9 +10,31 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define UNSURE      (INT64_MAX - 1) /* database of the one key that says so */
-#define UNLINK_KEYS 256             /* of one command */
-#define DEL_KEYS    16 /* the same before 4.0, where deleting takes time and holds the server up */
+/* Databases of one key each, which tells something of the whole file: of unknown origin; no
+ * database has been swapped (taken out when one is). */
+#define UNSURE      (INT64_MAX - 1)
+#define UNMOVED     (INT64_MAX - 2)
+#define DBS_USUAL   16  /* where the target does not tell */
+#define UNLINK_KEYS 256 /* of one command */
+#define DEL_KEYS    16  /* the same before 4.0, where deleting takes time and holds the server up */
+
+static const struct span no_name = {NULL, 0};
+
+static int read_marks(struct reconcile *rc, struct err *err)
+{
+    int unsure = keyset_has(rc->existing, UNSURE, no_name, err);
+    int unmoved = unsure < 0 ? -1 : keyset_has(rc->existing, UNMOVED, no_name, err);
+    if (unmoved < 0) return -1;
+    rc->unsure = unsure;
+    rc->moved = !unmoved;
+    rc->dbs = DBS_USUAL;
+    return 0;
+}
+
+void reconcile_dbs(struct reconcile *rc, const struct server_facts *target)
+{
+    rc->dbs = target->databases > 0 ? target->databases : DBS_USUAL;
+}
 
 int reconcile_begin(struct reconcile *rc, const struct db_select *select, struct counters *counters,
                     const char *dir, const char *existing_path, bool first, struct err *err)
@@ -28,9 +50,7 @@ int reconcile_begin(struct reconcile *rc, const struct db_select *select, struct
                            : "; it tells which keys of the target are not the task's: put a good "
                              "copy back, or remove the folder it is in: the task goes on then, "
                              "but deletes no key that is on the target now");
-    int unsure = reconcile_existed(rc, UNSURE, span_str("unsure"), err);
-    if (unsure < 0) return -1;
-    rc->unsure = unsure;
+    if (rc->existing && read_marks(rc, err) < 0) return -1;
     if (first) return 0;
     if (keyset_seed(&seed, err) < 0) return -1;
     return keyset_new(&rc->seen, dir, seed, 0, err);
@@ -51,14 +71,27 @@ int reconcile_seen(struct reconcile *rc, int64_t db, struct span key, struct err
     return rc->seen ? keyset_add(rc->seen, (uint64_t)db, key, err) : 0;
 }
 
+static int existed_anywhere(struct reconcile *rc, struct span key, struct err *err)
+{
+    int found = 0;
+    for (int64_t db = 0; db < rc->dbs && found == 0; db++)
+        found = keyset_has(rc->existing, (uint64_t)db, key, err);
+    return found;
+}
+
 int reconcile_existed(struct reconcile *rc, int64_t db, struct span key, struct err *err)
 {
-    return rc->existing ? keyset_has(rc->existing, (uint64_t)db, key, err) : 0;
+    if (!rc->existing) return 0;
+    int found = keyset_has(rc->existing, (uint64_t)db, key, err);
+    if (found != 0 || !rc->moved || db == RECONCILE_LIBRARIES) return found;
+    return existed_anywhere(rc, key, err);
 }
 
 int reconcile_take(struct reconcile *rc, int64_t db, struct span key, struct err *err)
 {
-    return rc->existing && keyset_remove(rc->existing, (uint64_t)db, key, err) < 0 ? -1 : 0;
+    /* Once databases have been swapped nobody knows which of that name it is. */
+    if (!rc->existing || (rc->moved && db != RECONCILE_LIBRARIES)) return 0;
+    return keyset_remove(rc->existing, (uint64_t)db, key, err) < 0 ? -1 : 0;
 }
 
 int reconcile_loaded(struct reconcile *rc, struct err *err)
@@ -212,6 +245,7 @@ int reconcile_sweep(struct reconcile *rc, struct client *target, const struct se
                       .step_ctx = ctx,
                       .argc = 1};
     s.argv[0] = span_str(s.unlink ? "UNLINK" : "DEL");
+    reconcile_dbs(rc, facts);
     client_while_waiting(target, step, ctx);
     int done = sweep_all(&s, facts, err);
     client_while_waiting(target, NULL, NULL);
@@ -237,13 +271,14 @@ static int note_page(void *ctx, uint32_t db, struct scan *scan, const struct rep
     return 0;
 }
 
-static int note_all(struct keyset *to, struct client *target, const struct server_facts *facts,
-                    const struct db_select *select, const char *path, struct err *err)
+static int note_all(struct keyset *to, unsigned marks, struct client *target,
+                    const struct server_facts *facts, const struct db_select *select,
+                    const char *path, struct err *err)
 {
     if (reconcile_note_libraries(to, target, facts, err) < 0 ||
         each_database(target, select, note_page, to, err) < 0 || keyset_seal(to, err) < 0)
         return -1;
-    if (keyset_count(to)) return keyset_save(to, path, err);
+    if (keyset_count(to) > marks) return keyset_save(to, path, err);
     if (unlink(path) == 0 || errno == ENOENT) return 0;
     return err_set(err, ERR_IO, "cannot remove %.300s: %s", path, strerror(errno));
 }
@@ -255,8 +290,9 @@ static int note(struct client *target, const struct server_facts *facts,
     struct keyset *to;
     uint64_t seed;
     if (keyset_seed(&seed, err) < 0 || keyset_new(&to, dir, seed, 0, err) < 0) return -1;
-    int rc = unsure ? keyset_add(to, UNSURE, span_str("unsure"), err) : 0;
-    if (rc == 0) rc = note_all(to, target, facts, select, path, err);
+    int rc = keyset_add(to, UNMOVED, no_name, err);
+    if (rc == 0 && unsure) rc = keyset_add(to, UNSURE, no_name, err);
+    if (rc == 0) rc = note_all(to, 1u + unsure, target, facts, select, path, err);
     keyset_free(to);
     return rc < 0 && err ? err_wrap(err, "noting what stands on the target") : rc;
 }
@@ -273,4 +309,15 @@ int reconcile_note_unsure(struct client *target, const struct server_facts *fact
                           struct err *err)
 {
     return note(target, facts, select, dir, path, true, err);
+}
+
+int reconcile_note_swap(const char *path, struct err *err)
+{
+    struct keyset *k;
+    int rc = keyset_load(&k, path, err);
+    if (rc != 0) return rc < 0 ? -1 : 0;
+    rc = keyset_remove(k, UNMOVED, no_name, err);
+    if (rc == 1) rc = keyset_sync(k, err);
+    keyset_free(k);
+    return rc;
 }

@@ -29,9 +29,11 @@ struct reconcile {
     struct keyset *seen;     /* of this snapshot; NULL in a first load */
     const struct db_select *select;
     struct counters *counters;
-    bool first;   /* the task's first load */
-    bool whole;   /* the snapshot was loaded to its end: without that nothing is deleted */
-    bool unsure;  /* what existed may be the task's own: replaced, but not deleted */
+    bool first;  /* the task's first load */
+    bool whole;  /* the snapshot was loaded to its end: without that nothing is deleted */
+    bool unsure; /* what existed may be the task's own: replaced, but not deleted */
+    bool moved;  /* the source has swapped databases since: what existed may be in any of `dbs` */
+    int64_t dbs;
     bool unclear; /* a library has no name that could be read: then none is deleted */
     /* Libraries that the target did not take because another one there, which may be about to go,
      * has a function of theirs: uint32_t length, code. Loaded by the sweep. */
@@ -39,11 +41,15 @@ struct reconcile {
 };
 
 /* `existing_path`: written by reconcile_note_existing(); where it is not there, there were none.
+ * reconcile_end() it also when this fails.
  * `dir`: for files without a name; borrowed, as are the others. ERR_FORMAT: the file is damaged. */
 KH_MUST int reconcile_begin(struct reconcile *rc, const struct db_select *select,
                             struct counters *counters, const char *dir, const char *existing_path,
                             bool first, struct err *err);
 void reconcile_end(struct reconcile *rc); /* safe on zeroed */
+
+/* How many databases the target has; before anything else is asked. */
+void reconcile_dbs(struct reconcile *rc, const struct server_facts *target);
 
 /* --- by the load; a library of functions is a key of database RECONCILE_LIBRARIES --- */
 
@@ -83,6 +89,10 @@ KH_MUST int reconcile_note_existing(struct client *target, const struct server_f
 KH_MUST int reconcile_note_unsure(struct client *target, const struct server_facts *facts,
                                   const struct db_select *select, const char *dir, const char *path,
                                   struct err *err);
+
+/* The source is about to swap databases on the target: what stood there before the task goes along.
+ * `path`: as above; where there is no such file, there is nothing to remember. */
+KH_MUST int reconcile_note_swap(const char *path, struct err *err);
 
 /* --- reconcile_lib.c, for reconcile.c --- */
 

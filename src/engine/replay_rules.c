@@ -3,6 +3,7 @@
 //
 // How each server version puts its writes into the stream was measured; see docs/formats.
 #include "base/log.h"
+#include "engine/reconcile.h"
 #include "engine/replay_old.h"
 
 #include <stdio.h>
@@ -106,6 +107,7 @@ static int rule_swapdb(struct replay *rp, const struct resp_cmd *cmd, struct err
     struct replay_num ta, tb;
     int64_t to_a = db_select_target(rp->select, a), to_b = db_select_target(rp->select, b);
     struct span argv[] = {span_str("SWAPDB"), replay_put_i64(&ta, to_a), replay_put_i64(&tb, to_b)};
+    if (rp->existing_path && reconcile_note_swap(rp->existing_path, err) < 0) return -1;
     if (hold_swapped(&rp->pl->hold, to_a, to_b, err) < 0) return -1;
     if (leave_no_checkpoint(rp, to_a, to_b, err) < 0) return -1;
     replay_passed(rp);

@@ -245,6 +245,26 @@ def test_libraries(short, target, task):
     assert_equal(short, target)
 
 
+def test_swapped_databases(short, target, task):
+    """What stood there goes along with the source's SWAPDB, and is still not the task's."""
+    if not short.since((4, 0)):
+        pytest.skip("no SWAPDB")
+    put_foreign(target, (0,))
+    for db in (0, 1):
+        with short.connect(db) as c:
+            c.feed(("SET", "key:%d" % i, db) for i in range(100))
+    t = task()
+    t.catch_up()
+    short.call("SWAPDB", 0, 1)
+    t.run.wait_caught_up()
+    assert_foreign(target, (1,))
+    t.lose(lambda: short.call("DEL", *["key:%d" % i for i in range(50)], db=1))
+    m = t.end()
+    assert m["keys_deleted"] == 50
+    assert_foreign(target, (1,))
+    assert_equal(short, target, ignore=FOREIGN)
+
+
 # -- the note of what stood there -----------------------------------------------------------------
 def test_note_damaged_then_gone(short, target, task):
     put_foreign(target)

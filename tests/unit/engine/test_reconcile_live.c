@@ -579,6 +579,59 @@ static void conflict_is_told(void **state)
     world_free(w);
 }
 
+/* Somebody has made keys since the note was taken: a first load meets them by its policy. */
+static void made_meanwhile(void **state)
+{
+    (void)state;
+    for (int skip = 0; skip < 2; skip++) {
+        struct world *w = world_new(skip ? TASK_CONFLICT_SKIP : TASK_CONFLICT_FAIL);
+        put(w->t, 0, span_str("foreign"), "mine");
+        note(w);
+        put(w->t, 0, span_str("a"), "target");
+        put(w->s, 0, span_str("a"), "source");
+        assert_int_equal(move(w, true), skip ? 0 : -1);
+        if (!skip) assert_non_null(strstr(w->err.msg, "appeared on the target during the load"));
+        assert_string_equal(get(w->t, 0, span_str("a")), "target");
+        world_free(w);
+    }
+}
+
+/* What stood there goes along when the source swaps databases. */
+static void swapped(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {"same", "one", "other"};
+    struct world *w = world_new(TASK_CONFLICT_FAIL);
+    put(w->t, 0, span_str("one"), "mine");
+    put(w->t, 1, span_str("same"), "mine");
+    note(w);
+    put(w->s, 0, span_str("a"), "1");
+    put(w->s, 1, span_str("b"), "1");
+    must_move(w, true);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(reconcile_note_swap(w->existing, NULL), 0);
+    live_do(w->s, "SWAPDB 0 1");
+    live_do(w->t, "SWAPDB 0 1");
+    remove_key(w->s, 1, span_str("a"));
+    put(w->t, 5, span_str("other"), "stale");
+    for (int again = 0; again < 2; again++) {
+        must_move(w, false);
+        assert_int_equal(w->deleted, again ? 0 : 2);
+        assert_string_equal(get(w->t, 1, span_str(keys[1])), "mine");
+        assert_string_equal(get(w->t, 0, span_str(keys[0])), "mine");
+        assert_string_equal(get(w->t, 0, span_str("b")), "1");
+        assert_string_equal(get(w->t, 1, span_str("a")), "");
+        assert_string_equal(get(w->t, 5, span_str(keys[2])), "");
+    }
+    put(w->s, 0, span_str("same"), "source");
+    assert_int_equal(move(w, false), -1);
+    assert_int_equal(w->err.code, ERR_CONFLICT);
+    assert_string_equal(get(w->t, 0, span_str("same")), "mine");
+    unlink(w->existing);
+    assert_int_equal(reconcile_note_swap(w->existing, NULL), 0);
+    world_free(w);
+}
+
 /* From another machine: what was noted is gone. Nothing there now is deleted, all is replaced. */
 static void unsure(void **state)
 {
@@ -724,6 +777,8 @@ int main(void)
         cmocka_unit_test(left_out_is_gone),
         cmocka_unit_test(libraries),
         cmocka_unit_test(unsure),
+        cmocka_unit_test(made_meanwhile),
+        cmocka_unit_test(swapped),
         cmocka_unit_test(nothing_without_the_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
