@@ -5,15 +5,10 @@
 
 #include "base/crc64.h"
 #include "base/num.h"
+#include "redis/scan.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-#define COUNT_MIN  10 /* keys may be long: begin with small pages ... */
-#define COUNT_MAX  1000
-#define PAGE_SMALL (64u << 10) /* ... ask for more while they are smaller than this ... */
-#define PAGE_LARGE (1u << 20)  /* ... and for fewer above */
-#define CURSOR_MAX 24
 
 struct meeting { /* one database of each side */
     struct client *scan, *ask;
@@ -63,60 +58,30 @@ static int take_answer(struct meeting *m, const struct reply *key, struct err *e
     return rc;
 }
 
-/* Ask the other side for every key of a page. *ret_bytes: how long the keys are together. */
-static int ask_page(struct meeting *m, const struct reply *keys, size_t *ret_bytes, struct err *err)
+/* Ask the other side for every key of a page. */
+static int ask_page(struct meeting *m, const struct reply *keys, struct err *err)
 {
-    size_t bytes = 0;
     for (size_t i = 0; i < keys->n; i++) {
-        const struct reply *k = &keys->item[i];
-        if (k->type != REPLY_STRING)
-            return err_set(err, ERR_PROTO, "%s: SCAN gave a key that is no string",
-                           client_name(m->scan));
-        struct span argv[2] = {span_str("EXISTS"), k->str};
-        bytes += k->str.n;
+        struct span argv[2] = {span_str("EXISTS"), keys->item[i].str};
         if (client_sendv(m->ask, 2, argv, err) < 0) return -1;
     }
     for (size_t i = 0; i < keys->n; i++)
         if (take_answer(m, &keys->item[i], err) < 0) return -1;
-    *ret_bytes = bytes;
     return 0;
-}
-
-/* One page from `cursor`, which moves on. */
-static int scan_page(struct meeting *m, char cursor[CURSOR_MAX], unsigned *count, struct err *err)
-{
-    char text[16];
-    snprintf(text, sizeof(text), "%u", *count);
-    struct reply *r;
-    if (client_ask(m->scan, &r, err, "SCAN", cursor, "COUNT", text, NULL) < 0) return -1;
-    const struct reply *next = reply_at(r, 0), *keys = reply_at(r, 1);
-    uint64_t number;
-    size_t bytes = 0;
-    int rc;
-    if (!next || next->type != REPLY_STRING || !num_get_u64(next->str, &number) || !keys ||
-        keys->type != REPLY_ARRAY) {
-        rc = err_set(err, ERR_PROTO, "%s: broken reply to SCAN", client_name(m->scan));
-    } else {
-        snprintf(cursor, CURSOR_MAX, "%llu", (unsigned long long)number);
-        rc = ask_page(m, keys, &bytes, err);
-    }
-    reply_free(r);
-    if (bytes < PAGE_SMALL && *count < COUNT_MAX)
-        *count = *count * 2 > COUNT_MAX ? COUNT_MAX : *count * 2;
-    else if (bytes > PAGE_LARGE && *count > 1)
-        *count /= 2;
-    return rc;
 }
 
 static int scan_db(struct meeting *m, struct err *err)
 {
-    char cursor[CURSOR_MAX] = "0";
-    unsigned count = COUNT_MIN;
-    do {
-        if (client_stopped(m->scan)) return err_set(err, ERR_STOPPED, "stopped");
-        if (scan_page(m, cursor, &count, err) < 0) return -1;
-    } while (strcmp(cursor, "0") != 0 && !m->ret->at_least);
-    return 0;
+    struct scan scan;
+    const struct reply *keys;
+    int rc;
+    scan_begin(&scan, m->scan, NULL);
+    while ((rc = scan_page(&scan, &keys, err)) == 1) {
+        rc = ask_page(m, keys, err);
+        if (rc < 0 || m->ret->at_least) break;
+    }
+    scan_end(&scan);
+    return rc;
 }
 
 static int check_db(struct client *source, struct client *target, uint32_t from, uint32_t to,
