@@ -118,7 +118,7 @@ def test_status_of_a_running_task(streaming, tasks, source, target):
 
 
 def test_status_after_a_kill_and_a_failure(streaming, tasks, target):
-    k = streaming()
+    k = streaming("--retry-time", "0s")
     k.proc.kill()
     k.wait()
     t = tasks.json()["shop"]
