@@ -476,7 +476,7 @@ static void many_keys(void **state)
 {
     (void)state;
     const char *many = getenv("KEYHAUL_TEST_KEYS");
-    int n = many ? atoi(many) : 120000;
+    int n = many ? (int)strtoul(many, NULL, 10) : 120000;
     char text[80];
     struct world *w = world_new(TASK_CONFLICT_FAIL);
     snprintf(text, sizeof(text), "DEBUG POPULATE %d foreign 10", n);
