@@ -58,8 +58,17 @@ static int mark_stream(struct run *r, uint64_t db, struct err *err)
     return 0;
 }
 
+static int save(struct run *r, struct err *err)
+{
+    return state_save(r->state, err);
+}
+
 static int unmark(struct run *r, struct err *err)
 {
+    /* Before the checkpoint goes: whoever is killed in between leaves a folder that counts no more.
+     */
+    state_progress(r->state)->phase = STATE_DONE;
+    if (save(r, err) < 0) return -1;
     struct lane *l = &r->pl.lane;
     struct span argv[] = {span_str("DEL"), r->mark.key};
     if (lane_call_strs(l, r->mark.db, 2, argv, err) < 0) return -1;
@@ -69,11 +78,6 @@ static int unmark(struct run *r, struct err *err)
 }
 
 /* --- the plan --- */
-
-static int save(struct run *r, struct err *err)
-{
-    return state_save(r->state, err);
-}
 
 static void forget_existing(struct run *r)
 {
@@ -103,6 +107,7 @@ int migrate_read_plan(struct run *r, struct err *err)
                        "another process runs task %s against this target now (two state folders, "
                        "or two machines): this one ends, nothing of it is half applied",
                        state_name(r->state));
+    if (checkpoint_evict(r->target, state_name(r->state), err) < 0) return -1;
     switch (r->at.kind) {
     case CHECKPOINT_NONE: r->plan = PLAN_FRESH; break;
     case CHECKPOINT_LOADING: r->plan = PLAN_RELOAD; break;

@@ -2,6 +2,7 @@
 // Reading and writing the checkpoint by itself.
 #include "engine/checkpoint_io.h"
 
+#include "base/log.h"
 #include "base/num.h"
 
 #include <stdio.h>
@@ -128,6 +129,63 @@ int checkpoint_replace(struct client *c, int64_t db, struct span key, const stru
     return err_set(err, ERR_REFUSED,
                    "another process has taken this task over (two state folders, or two machines); "
                    "this one ends");
+}
+
+/* --- connections of the runs before --- */
+
+/* The number behind "id=" of a line of CLIENT LIST whose "name=" is this; 0: it is another one. */
+static uint64_t id_of(struct span line, const char *name)
+{
+    char want[CHECKPOINT_KEY_MAX + 16];
+    int n = snprintf(want, sizeof(want), " name=%s ", name);
+    uint64_t id = 0;
+    if (line.n < 4 || memcmp(line.p, "id=", 3) != 0) return 0;
+    if (!memmem(line.p, line.n, want, (size_t)n)) return 0;
+    for (size_t i = 3; i < line.n && line.p[i] >= '0' && line.p[i] <= '9' && id < INT64_MAX / 16;
+         i++)
+        id = id * 10 + (line.p[i] - '0');
+    return id;
+}
+
+static int end_client(struct client *c, uint64_t id, struct err *err)
+{
+    char num[24];
+    struct reply *r;
+    snprintf(num, sizeof(num), "%llu", (unsigned long long)id);
+    if (client_call(c, &r, err, "CLIENT", "KILL", "ID", num, NULL) < 0) return -1;
+    bool done = !reply_is_error(r);
+    reply_free(r);
+    if (done) log_info("target: a connection that a run before had left was ended");
+    return 0;
+}
+
+static int end_named(struct client *c, const char *name, struct err *err)
+{
+    struct reply *r;
+    int rc = 0;
+    if (client_call(c, &r, err, "CLIENT", "LIST", NULL) < 0) return -1;
+    struct span rest = reply_has_text(r) ? r->str : (struct span){0};
+    while (rc == 0 && rest.n) {
+        const uint8_t *end = memchr(rest.p, '\n', rest.n);
+        size_t n = end ? (size_t)(end - rest.p) : rest.n;
+        uint64_t id = id_of(span_of(rest.p, n), name);
+        if (id) rc = end_client(c, id, err);
+        size_t gone = end ? n + 1 : n;
+        rest = span_of(rest.p + gone, rest.n - gone);
+    }
+    reply_free(r);
+    return rc;
+}
+
+int checkpoint_evict(struct client *c, const char *task, struct err *err)
+{
+    char name[CHECKPOINT_KEY_MAX];
+    struct reply *r;
+    snprintf(name, sizeof(name), "keyhaul:%.*s", CHECKPOINT_KEY_MAX - 16, task);
+    if (end_named(c, name, err) < 0 || client_call(c, &r, err, "CLIENT", "SETNAME", name, NULL) < 0)
+        return -1;
+    reply_free(r);
+    return 0;
 }
 
 int checkpoint_remove(struct client *c, int64_t db, struct span key, struct err *err)

@@ -25,6 +25,10 @@ KH_MUST int checkpoint_claim(struct client *c, int64_t db, struct span key, char
  * claim has been lost by a failover. */
 KH_MUST int checkpoint_replace(struct client *c, int64_t db, struct span key,
                                const struct checkpoint *to, bool is_new, struct err *err);
+/* Connections of the runs before, which may still have writes in the server's buffers (of a load,
+ * say, which no checkpoint fences): ended, and this one is given the name they are known by.
+ * Where that is not permitted it is left out. Fails only when the connection does. */
+KH_MUST int checkpoint_evict(struct client *c, const char *task, struct err *err);
 KH_MUST int checkpoint_remove(struct client *c, int64_t db, struct span key, struct err *err);
 
 #endif
