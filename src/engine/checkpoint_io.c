@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/num.h"
+#include "engine/refuse.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +27,9 @@ int64_t checkpoint_db(const struct db_select *select)
 static int why_not(struct client *c, const char *command, const struct reply *r, struct err *err)
 {
     client_refused(c, command, r, err);
-    if (reply_error_is(r, "READONLY")) err->code = ERR_BUSY;
+    char words[200];
+    if (refusal_classify(reply_words(words, sizeof(words), r)) == REFUSAL_TRANSIENT)
+        err->code = ERR_BUSY; /* EXECABORT wraps it in words of its own */
     return -1;
 }
 
