@@ -80,8 +80,8 @@ struct lane {
     int64_t fence_db;
     struct buf fence_told; /* by that GET */
     bool fence_down;       /* the last of them did not do: to be sent again before the next batch */
-    bool gave_up;    /* a passing fault has lasted for the task's retry time */
-    bool resumable;  /* a lost target is not the end: READONLY is not waited out here */
+    bool gave_up;          /* a passing fault has lasted for the task's retry time */
+    bool resumable;        /* a lost target is not the end: READONLY is not waited out here */
     struct ring out;
     uint64_t sent; /* ring position written to the socket */
     struct lane_item *items;
