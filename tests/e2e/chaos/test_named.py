@@ -131,7 +131,10 @@ def test_outage_costs_what_it_missed(side, task, what):
     t = task(source, target)
     t.start()
     caught_up(source, target, t)
-    read = 0 if what == "mover killed" else t.run.metrics()["bytes_read"]
+    read = 0
+    if what != "mover killed":
+        wait_for(lambda: t.run.metrics()["bytes_read"] > 10 << 20)  # told once a second
+        read = t.run.metrics()["bytes_read"]
     offset = int(source.primary.connect().info("replication")["master_repl_offset"])
     outage_s = 10 if what == "mover killed" else 4
     load = Counted(source, 6000 * outage_s, 6000)

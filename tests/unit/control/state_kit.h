@@ -29,7 +29,7 @@ void take_back(struct given *g);
 
 #define GIVE(g, ...)                                                                               \
     give(g, (const char *const[]){"--source", "redis://old:1", "--target", "redis://new:2",        \
-                                  __VA_ARGS__ __VA_OPT__(, ) NULL})
+                                  __VA_ARGS__, NULL})
 
 struct state *must_open(const struct given *g);
 enum err_code must_refuse(const struct given *g, struct err *err);

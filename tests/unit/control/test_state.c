@@ -90,7 +90,7 @@ static void test_given_names(void **state)
     struct given g;
     struct err err;
     char name[STATE_NAME_MAX + 1], longest[STATE_NAME_MAX + 2];
-    GIVE(&g);
+    GIVE(&g, "--quiet");
     memset(longest, 'x', sizeof(longest));
     longest[STATE_NAME_MAX + 1] = 0;
     static const char *const bad[] = {"",    ".",        "..",      ".x",  "-x", "a/b", "a b",
