@@ -33,6 +33,8 @@ struct probe {
     uint64_t offset;  /* the last */
 };
 
+struct fan;
+
 enum relinked {
     RELINK_WAIT,
     RELINK_DONE,     /* pipeline_relink() has been called */
@@ -44,6 +46,7 @@ struct pipeline {
     const struct task_config *cfg;
     struct counters *counters;
     const atomic_bool *stop;
+    const atomic_bool *finish; /* set: end as soon as it has caught up; NULL: never */
 
     struct conn *source;   /* owned; NULL once closed */
     struct err source_err; /* why it closed */
@@ -61,7 +64,8 @@ struct pipeline {
     struct reader r;
 
     struct refusals refusals;
-    struct lane lane;
+    struct lane lane; /* to the target; of a cluster it has no connection, the fan has */
+    struct fan *fan;  /* to a clustered target; NULL: it is none. Borrowed */
     struct hold hold; /* deadlines kept back until the stream has caught up */
     struct probe probe;
 
@@ -87,6 +91,7 @@ struct pipeline_config {
     struct counters *counters;
     const atomic_bool *stop;
     struct conn *source, *target, *probe; /* taken over, also on failure; probe may be NULL */
+    struct fan *fan; /* a clustered target: then `target` is NULL */
     struct spool *spool;                  /* taken over; NULL: one is opened by: */
     struct spool_config spool_config;
     bool ack;
@@ -122,6 +127,8 @@ static inline uint64_t pipeline_pos(const struct pipeline *pl, uint64_t offset)
 uint64_t pipeline_received(const struct pipeline *pl);
 /* Replication offset of the reader's place. */
 uint64_t pipeline_offset(const struct pipeline *pl);
+/* The lane to the node that has this key. */
+struct lane *pipeline_lane(struct pipeline *pl, struct span key);
 /* Acknowledge at the next step. */
 void pipeline_ack_now(struct pipeline *pl);
 
