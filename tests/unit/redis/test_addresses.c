@@ -1,158 +1,83 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A URI with several addresses: which server is taken, and what is said when none is there.
-#include "base/clock.h"
-#include "live_server.h"
-
-#include <signal.h>
-#include <stdio.h>
-#include <unistd.h>
+// The map from announced to reachable addresses.
+#include "redis/addresses.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
-static bool has(const char *text, const char *part)
+static void leads(const struct cluster_addresses *a, const char *host, const char *port,
+                  const char *to_host, const char *to_port)
 {
-    if (strstr(text, part)) return true;
-    print_error("\"%s\" lacks \"%s\"\n", text, part);
-    return false;
+    cluster_addresses_find(a, &host, &port);
+    assert_string_equal(host, to_host);
+    assert_string_equal(port, to_port);
 }
 
-/* Open by these ports; which address it was, or -1. */
-static int opened(int port0, int port1, unsigned only, struct err *err)
+static void addresses_lead_where_they_are_told_to(void **state)
 {
-    char text[100];
-    struct uri uri;
-    snprintf(text, sizeof(text), "redis://:pw@127.0.0.1:%d,127.0.0.1:%d/3", port0, port1);
-    assert_int_equal(uri_parse(&uri, text, err), 0);
-    struct client_config cfg = {.uri = &uri,
-                                .connect_timeout_ms = 500,
-                                .io_timeout_ms = 10000,
-                                .side = "source",
-                                .only_address = only};
-    struct client *c;
-    int rc = client_open(&c, &cfg, err);
-    if (rc == 0) {
-        char port[16];
-        rc = (int)client_address(c);
-        snprintf(port, sizeof(port), ":%d/3", rc == 1 ? port0 : port1);
-        assert_true(has(client_name(c), port));
-        assert_null(strchr(client_name(c), ','));
-        live_do(c, "PING");
-        client_close(c);
+    (void)state;
+    struct cluster_addresses a;
+    const char *text = "10.0.0.5:7000=gate.example:1,10.0.0.5=gate,[fd00::1]:7000=[::1]:2,"
+                       "fd00::2=127.0.0.1,Name:1=10.0.0.5";
+    assert_int_equal(cluster_addresses_parse(&a, text, NULL), 0);
+    assert_int_equal(a.n, 5);
+    leads(&a, "10.0.0.5", "7000", "gate.example", "1");
+    leads(&a, "10.0.0.5", "7001", "gate", "7001");
+    leads(&a, "fd00::1", "7000", "::1", "2");
+    leads(&a, "fd00::1", "7001", "fd00::1", "7001");
+    leads(&a, "fd00::2", "9", "127.0.0.1", "9");
+    leads(&a, "nAME", "1", "10.0.0.5", "1"); /* and not on from there */
+    leads(&a, "other", "1", "other", "1");
+    leads(NULL, "other", "1", "other", "1");
+    cluster_addresses_release(&a);
+    cluster_addresses_release(&a);
+    const char *host = "x", *port = "1";
+    assert_false(cluster_addresses_find(&a, &host, &port));
+}
+
+static void what_is_no_map_is_refused(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "",          "a",     "a=",    "=b",     "a=b,",   ",a=b",    "a=b,,c=d", "a:0=b",
+        "a:65536=b", "a=b:x", "a:=b",  "a=b=c",  "[::1=b", "[]=b",    "[::1]x=b", "[::1]:=b",
+        "a b=c",     "a=b/0", "u@a=b", "a=\x1b", "[a]]=b", "[a=b]=c",
+    };
+    struct cluster_addresses a = {.n = 77};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct err err = {0};
+        if (cluster_addresses_parse(&a, bad[i], &err) == 0) fail_msg("taken: %s", bad[i]);
+        assert_int_equal(a.n, 77);
     }
-    uri_release(&uri);
-    return rc;
 }
 
-static void replicate(struct live_server *s, const struct live_server *primary)
-{
-    char words[60];
-    struct client *c = live_client(s, "target");
-    snprintf(words, sizeof(words), "REPLICAOF 127.0.0.1 %d", primary->port);
-    live_do(c, words);
-    client_close(c);
-}
-
-static void first_that_is_there(void **state)
+static void a_list_without_end_is_refused(void **state)
 {
     (void)state;
-    struct live_server s;
-    struct err err;
-    live_start(&s, true, NULL);
-    int none = live_free_port();
-    assert_int_equal(opened(none, s.port, 0, &err), 2);
-    assert_int_equal(opened(s.port, none, 0, &err), 1);
-    assert_int_equal(opened(s.port, s.port, 0, &err), 1);
-    assert_int_equal(opened(s.port, s.port, 2, &err), 2);
-    assert_int_equal(opened(none, s.port, 1, &err), -1);
-    assert_int_equal(err.code, ERR_NET);
-    live_stop(&s);
-}
-
-static void the_primary(void **state)
-{
-    (void)state;
-    struct live_server a, b;
-    struct err err;
-    live_start(&a, true, NULL);
-    live_start(&b, true, NULL);
-    replicate(&a, &b);
-    assert_int_equal(opened(a.port, b.port, 0, &err), 2);
-    assert_int_equal(opened(b.port, a.port, 0, &err), 1);
-    replicate(&b, &a); /* each of the other: none is one */
-    assert_int_equal(opened(a.port, b.port, 0, &err), 1);
-    live_stop(&b);
-    assert_int_equal(opened(b.port, a.port, 0, &err), 2);
-    live_stop(&a);
-}
-
-/* It takes the connection, for the kernel does, and then says nothing. */
-static void one_that_hangs(void **state)
-{
-    (void)state;
-    struct live_server a, b;
-    struct err err;
-    live_start(&a, true, NULL);
-    live_start(&b, true, NULL);
-    kill(a.pid, SIGSTOP);
-    int64_t begin = clock_mono_ms();
-    assert_int_equal(opened(a.port, b.port, 0, &err), 2);
-    assert_in_range(clock_mono_ms() - begin, 400, 3000);
-    kill(a.pid, SIGCONT);
-    live_stop(&a);
-    live_stop(&b);
-}
-
-static void none_of_them(void **state)
-{
-    (void)state;
-    struct live_server s;
-    struct err err;
-    char port[16];
-    int none = live_free_port();
-    live_start(&s, true, (const char *const[]){"--requirepass", "right", NULL});
-    for (int i = 0; i < 2; i++) {
-        assert_int_equal(i ? opened(none, s.port, 0, &err) : opened(s.port, none, 0, &err), -1);
-        assert_int_equal(err.code, ERR_AUTH); /* a person can do something about that one */
-        assert_true(has(err.msg, "WRONGPASS") && has(err.msg, "connection refused"));
-        snprintf(port, sizeof(port), ":%d", none);
-        assert_true(has(err.msg, port));
-        snprintf(port, sizeof(port), ":%d", s.port);
-        assert_true(has(err.msg, port));
-    }
-    live_stop(&s);
-}
-
-static void stopped(void **state)
-{
-    (void)state;
-    struct uri uri;
-    struct err err;
-    atomic_bool stop = true;
-    struct client *c;
-    assert_int_equal(uri_parse(&uri, "redis://127.0.0.1:1,127.0.0.1:2", &err), 0);
-    struct live_server s;
-    live_start(&s, true, NULL);
-    snprintf(uri.port, sizeof(uri.port), "%d", s.port);
-    struct client_config cfg = {.uri = &uri, .side = "source", .stop = &stop};
-    assert_int_equal(client_open(&c, &cfg, &err), -1);
-    assert_int_equal(err.code, ERR_STOPPED);
-    uri_release(&uri);
-    live_stop(&s);
+    char *text = malloc((ADDRESSES_MAX + 1) * 4 + 1);
+    for (size_t i = 0; i <= ADDRESSES_MAX; i++)
+        memcpy(text + i * 4, "a=b,", 5);
+    text[(ADDRESSES_MAX + 1) * 4 - 1] = 0;
+    struct cluster_addresses a;
+    assert_int_equal(cluster_addresses_parse(&a, text, NULL), -1);
+    text[ADDRESSES_MAX * 4 - 1] = 0;
+    assert_int_equal(cluster_addresses_parse(&a, text, NULL), 0);
+    assert_int_equal(a.n, ADDRESSES_MAX);
+    cluster_addresses_release(&a);
+    free(text);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(first_that_is_there),
-        cmocka_unit_test(the_primary),
-        cmocka_unit_test(one_that_hangs),
-        cmocka_unit_test(none_of_them),
-        cmocka_unit_test(stopped),
+        cmocka_unit_test(addresses_lead_where_they_are_told_to),
+        cmocka_unit_test(what_is_no_map_is_refused),
+        cmocka_unit_test(a_list_without_end_is_refused),
     };
-    return cmocka_run_group_tests_name("addresses", tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
