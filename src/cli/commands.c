@@ -167,11 +167,12 @@ static const struct cli_command commands[] = {
         .option_bit = OPTION_COMMAND_FINISH,
         .usage = "keyhaul finish NAME [options]",
         .brief = "apply what is left of a migration, and close it",
-        .about = "Runs the task once more, with the options it was begun with, until everything "
-                 "the source has is on the target; then removes the checkpoint from the target and "
-                 "the task's folder. A process that runs the task is stopped first, unless it is "
-                 "still loading its snapshot.\n"
-                 "Passwords are not kept: give them as for migrate.\n",
+        .about = "Asks the process that runs the task to end it, once everything the source has is "
+                 "on the target: it gives all keys their deadlines, removes the checkpoint from "
+                 "the target and the task's folder, and ends. Ctrl-C takes the request back. A "
+                 "task that is still loading its snapshot is left alone.\n"
+                 "Where no process runs it, finish runs the task itself, with the options it was "
+                 "begun with. Passwords are not kept: give them as for migrate.\n",
         .examples = finish_examples,
         .run = cli_finish,
     },

@@ -195,6 +195,7 @@ static void watch(struct migrate *m)
         next += TICK_MS;
         if (next < clock_mono_ms()) next = clock_mono_ms() + TICK_MS; /* was held up */
         tick++;
+        if (m->state) state_look_asked(m->state);
         look(m);
         show_progress(m, tick);
         if (tick % TICKS_METRICS == 0) write_metrics(m, NULL);
@@ -277,6 +278,23 @@ static void close_state(struct migrate *m, enum summary_outcome outcome)
     m->state = NULL;
 }
 
+/* To who asked for it from another process: JSON on the first line, the table for people below. */
+static void answer(struct migrate *m, const struct summary *s)
+{
+    struct err err = {0};
+    text_clear(&m->text);
+    summary_json(s, &m->text);
+    summary_table(s, &m->text);
+    if (text_result(&m->text, &err) < 0 || state_answer(m->state, buf_span(&m->text.buf), &err) < 0)
+        log_warn("%s", err.msg);
+}
+
+/* The checkpoint is gone, there is nothing to go on with. */
+static bool is_finished(const struct migrate *m)
+{
+    return m->state && state_progress(m->state)->phase == STATE_DONE;
+}
+
 static int tell_end(struct migrate *m)
 {
     struct err *err = m->rc < 0 ? &m->err : NULL;
@@ -292,12 +310,14 @@ static int tell_end(struct migrate *m)
         .outcome = summary_outcome(&m->cfg.task, &m->now, err, atomic_load(&m->asked_to_stop)),
         .exit_status = err ? err_exit_status(err->code) : 0,
     };
+    if (!err && is_finished(m) && s.cfg->type != TASK_FULL) s.outcome = SUMMARY_CAUGHT_UP;
     bool failed = err && err->code != ERR_STOPPED;
     struct metrics_end end = {.outcome = summary_outcome_name(s.outcome),
                               .err = failed ? err : NULL,
                               .exit_status = s.exit_status,
                               .facts = &m->facts};
     write_metrics(m, &end);
+    if (is_finished(m)) answer(m, &s);
     close_state(m, s.outcome);
     if (failed) print_error(m, err);
     print_summary(m, &s);
@@ -357,13 +377,12 @@ static int refuse(struct migrate *m, const char *command, const struct err *err)
 }
 
 /* 1: there is nothing left to do. */
-static int configure(struct migrate *m, struct err *err)
+static int configure(struct migrate *m, int *ret_status, struct err *err)
 {
     const struct migrate_way *way = m->way;
-    if (way->fill && way->fill(&m->options, err) < 0) return -1;
-    if (config_from_options(&m->cfg, &m->options, err) < 0) return -1;
-    int rc = way->ready ? way->ready(&m->cfg, err) : 0;
+    int rc = way->fill ? way->fill(&m->options, ret_status, err) : 0;
     if (rc != 0) return rc;
+    if (config_from_options(&m->cfg, &m->options, err) < 0) return -1;
     if (open_outputs(m, err) < 0 || open_state(m, err) < 0) return -1;
     /* Tried before anything is moved: whoever asked for a metrics file relies on it. */
     return write_metrics_files(m, NULL, err);
@@ -378,8 +397,8 @@ static int configure_and_run(struct migrate *m, int argc, char **argv)
         char help[] = "help";
         return cli_help(2, (char *[]){help, argv[0], NULL});
     }
-    int rc = configure(m, &err);
-    if (rc != 0) return rc < 0 ? refuse(m, argv[0], &err) : 0;
+    int status = 0, rc = configure(m, &status, &err);
+    if (rc != 0) return rc < 0 ? refuse(m, argv[0], &err) : status;
     if (m->live) screen_open(&m->screen);
     return run(m);
 }

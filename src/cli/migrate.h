@@ -8,11 +8,9 @@
 /* What a command does otherwise than migrate. */
 struct migrate_way {
     bool known; /* only a task that has begun: none is made */
-    /* More options, before they are understood. May be NULL. */
-    int (*fill)(struct option_values *v, struct err *err);
-    /* All that can be wrong with the options was found; nothing is open yet. 1: there is nothing
-     * left to do, end with 0. May be NULL. */
-    int (*ready)(const struct config *cfg, struct err *err);
+    /* More options, before they are understood. 1: there is nothing left to do, end with
+     * *ret_status. May be NULL. */
+    int (*fill)(struct option_values *v, int *ret_status, struct err *err);
 };
 
 /* Returns the exit status. */

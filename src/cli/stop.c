@@ -137,7 +137,10 @@ static int tell_end(const struct state_seen *before, const char *state_dir)
     if (!exists(state_dir, name, &now)) return tell(name, "came to its end", "");
     if (now.running) return tell(name, "was stopped, and runs again by now", "");
     if (strcmp(now.outcome, "stopped") == 0)
-        return tell(name, "has stopped; the same command as before goes on", "");
+        return tell(name,
+                    "has stopped; the same command as before goes on\n"
+                    "Until then the target expires keys by itself, even what the source renews.",
+                    "");
     return tell(name, "has ended: ", *now.error ? now.error : now.outcome);
 }
 

@@ -252,7 +252,6 @@ static void read_output(struct config *c, const struct option_values *v)
     c->output = (enum config_output)options_choice(v, config_output_option(v->command));
     c->quiet = options_given(v, OPTION_QUIET);
     c->metrics_file = options_text(v, OPTION_METRICS_FILE);
-    c->stop_timeout_ms = options_duration_ms(v, OPTION_TIMEOUT);
     c->log = (struct log_config){
         .level = (enum log_level)options_choice(v, OPTION_LOG_LEVEL),
         .json = c->output == CONFIG_OUTPUT_JSON,

@@ -16,7 +16,6 @@ struct config {
     enum config_output output;
     bool quiet;
     const char *metrics_file; /* NULL: none */
-    int64_t stop_timeout_ms;  /* finish: for the process that runs the task */
 
     /* inspect; task.file is what to look into, NULL: task.source */
     unsigned top;

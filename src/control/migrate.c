@@ -406,11 +406,15 @@ static int end_in_order(struct run *r, struct err *err)
     if (hold_scan_needs_client(&r->pl.hold)) { /* it was lost on the way */
         if (give_scan_client(r, err) < 0 || replay_settle_all(&r->replay, err) < 0) return -1;
     }
-    if (r->cfg->until == TASK_UNTIL_CAUGHT_UP && r->replay.caught_up) {
+    bool until = r->cfg->until == TASK_UNTIL_CAUGHT_UP && r->replay.caught_up;
+    if (until || r->replay.done) {
         r->pl.lane.fence = (struct span){0};
         return unmark(r, err);
     }
     if (!can_resume(r)) return 0;
+    if (r->import.ours || !import_mode_on(&r->import))
+        log_info("from now on the target expires keys by itself, even those that the source renews "
+                 "until the task goes on");
     p->clean = r->pl.hold.n == 0 && !hold_scan_wanted(&r->pl.hold);
     return spool_sync(r->pl.spool, err) < 0 ? -1 : save(r, err);
 }

@@ -161,6 +161,11 @@ struct spool_config run_spool_config(const struct run *r)
                                  .log_name = r->state ? "stream" : NULL};
 }
 
+static bool take_request(void *state)
+{
+    return state_take_asked(state);
+}
+
 int run_build(struct run *r, struct spool *spool, struct err *err)
 {
     struct pipeline_config cfg = {.task = r->cfg,
@@ -188,7 +193,12 @@ int run_build(struct run *r, struct spool *spool, struct err *err)
     r->target = r->probe = NULL;
     r->psync.conn = NULL;
     r->has_pipeline = true; /* from here on it owns the connections */
-    return pipeline_init(&r->pl, &cfg, err);
+    if (pipeline_init(&r->pl, &cfg, err) < 0) return -1;
+    if (!r->state) return 0;
+    r->pl.finish = state_asked(r->state);
+    r->pl.finish_take = take_request;
+    r->pl.finish_ctx = r->state;
+    return 0;
 }
 
 /* Behind the RDB: the announced end, by length or by the 40 bytes of the header. */

@@ -22,9 +22,11 @@
 struct state {
     char name[STATE_NAME_MAX + 1];
     char root[PATH_MAX], dir[PATH_MAX], spool[PATH_MAX], existing[PATH_MAX], metrics[PATH_MAX];
+    char finish[PATH_MAX], taken[PATH_MAX];
     char gone[PATH_MAX]; /* what a removal that was cut short leaves */
     int lock;            /* -1: not held */
     bool known;
+    atomic_bool asked, is_taken;
     char id[STATE_ID_CHARS + 1];
     int64_t created_ms;
     struct state_progress progress;
@@ -61,7 +63,9 @@ static int fill_paths(struct state *s, const struct task_config *cfg, struct err
     if (state_path(s->dir, s->root, s->name, err) < 0 ||
         state_path(s->gone, s->root, gone, err) < 0 ||
         state_path(s->existing, s->dir, "existing.keys", err) < 0 ||
-        state_path(s->metrics, s->dir, "metrics.json", err) < 0)
+        state_path(s->metrics, s->dir, "metrics.json", err) < 0 ||
+        state_path(s->finish, s->dir, "finish", err) < 0 ||
+        state_path(s->taken, s->dir, "finish.taken", err) < 0)
         return -1;
     return 0;
 }
@@ -314,6 +318,8 @@ static int open_folder(struct state *s, const struct task_config *cfg,
     int rc = take(s, err);
     if (rc == 0) {
         sweep_temporary(s->dir);
+        unlink(s->finish); /* asked of a process before this one */
+        unlink(s->taken);
         remove_tree(s->gone, NULL, TREE_DEPTH);
         rc = state_shape_make(&shape, cfg, err);
     }
@@ -369,6 +375,27 @@ int state_save(struct state *s, struct err *err)
     s->saved = s->now;
     s->now = t;
     return 0;
+}
+
+void state_look_asked(struct state *s)
+{
+    s->asked = s->is_taken || access(s->finish, F_OK) == 0;
+}
+
+bool state_take_asked(struct state *s)
+{
+    if (!s->is_taken) s->is_taken = rename(s->finish, s->taken) == 0;
+    return s->is_taken;
+}
+
+const atomic_bool *state_asked(const struct state *s)
+{
+    return &s->asked;
+}
+
+int state_answer(const struct state *s, struct span bytes, struct err *err)
+{
+    return state_ask_write(s->is_taken ? s->taken : s->finish, bytes, err);
 }
 
 struct state_progress *state_progress(struct state *s)

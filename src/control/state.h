@@ -7,6 +7,8 @@
 //                                       and the options it was begun with
 //                      state.json       how far it is; replaced and synced at each step
 //                      metrics.json     counters, replaced every second (see metrics.h)
+//                      finish           there while another process asks to finish (state_ask);
+//                                       finish.taken once that can be taken back no more
 //                      existing.keys    keys that stood on the target before (engine/reconcile.h)
 //                      spool/           what was received and is not applied yet; with --spool-dir
 //                                       it is <spool dir>/<task>-<id> instead
@@ -19,8 +21,11 @@
 #ifndef KEYHAUL_CONTROL_STATE_H
 #define KEYHAUL_CONTROL_STATE_H
 
+#include "base/buf.h"
 #include "control/options.h"
 #include "engine/task.h"
+
+#include <stdatomic.h>
 
 #define STATE_NAME_MAX 78 /* of a task: letters, digits, - _ . */
 
@@ -78,6 +83,32 @@ const char *state_metrics_path(const struct state *s);
  * nothing when nothing has changed since. */
 struct state_progress *state_progress(struct state *s);
 KH_MUST int state_save(struct state *s, struct err *err);
+
+/* --- being asked to finish: to end once it has caught up --- */
+
+/* Look whether another process asks for that. Any thread. */
+void state_look_asked(struct state *s);
+const atomic_bool *state_asked(const struct state *s); /* as it was found last */
+/* From now on it cannot be taken back. False: it has been, just then. */
+bool state_take_asked(struct state *s);
+/* To whoever asked, before the folder goes. Nobody does any more: that is no error. */
+KH_MUST int state_answer(const struct state *s, struct span bytes, struct err *err);
+
+/* The other side of it. The file of the request is held open: the answer is read from it when the
+ * folder is gone. */
+struct state_ask {
+    char path[4096], taken[4096];
+    int fd; /* -1: none */
+};
+/* Ask, or (again and again) make sure that it is still asked: the file goes when another process
+ * takes the task over. fd must be -1 at first. ERR_IO. */
+KH_MUST int state_ask(struct state_ask *a, const char *state_dir, const char *name,
+                      struct err *err);
+/* What was answered, into buf, which is emptied first; nothing: 0 bytes. */
+KH_MUST int state_ask_answer(const struct state_ask *a, struct buf *buf, struct err *err);
+/* Ask no more. False: it is being done already. */
+bool state_ask_withdraw(struct state_ask *a);
+void state_ask_end(struct state_ask *a); /* the same, and closed */
 
 /* --- looking at tasks from outside (status, stop, finish); takes no lock for long --- */
 

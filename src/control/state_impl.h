@@ -81,6 +81,10 @@ void state_metrics_read(struct state_seen *ret, const char *dir);
 int state_lock_take(const char *dir, const char *name, bool *ret_gone, struct err *err);
 KH_MUST int state_lock_look(const char *dir, bool *ret_running, long *ret_pid, struct err *err);
 
+/* --- being asked (state_ask.c) --- */
+
+KH_MUST int state_ask_write(const char *path, struct span bytes, struct err *err);
+
 /* Path of a part, ERR_USAGE when it is too long. */
 KH_MUST int state_path(char ret[PATH_MAX], const char *dir, const char *name, struct err *err);
 

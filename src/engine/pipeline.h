@@ -46,7 +46,9 @@ struct pipeline {
     const struct task_config *cfg;
     struct counters *counters;
     const atomic_bool *stop;
-    const atomic_bool *finish; /* set: end as soon as it has caught up; NULL: never */
+    const atomic_bool *finish;   /* set: end as soon as it has caught up; NULL: never */
+    bool (*finish_take)(void *); /* that moment is now: is it still asked for? Once taken, it is */
+    void *finish_ctx;
 
     struct conn *source;   /* owned; NULL once closed */
     struct err source_err; /* why it closed */
@@ -91,7 +93,7 @@ struct pipeline_config {
     struct counters *counters;
     const atomic_bool *stop;
     struct conn *source, *target, *probe; /* taken over, also on failure; probe may be NULL */
-    struct fan *fan; /* a clustered target: then `target` is NULL */
+    struct fan *fan;                      /* a clustered target: then `target` is NULL */
     struct spool *spool;                  /* taken over; NULL: one is opened by: */
     struct spool_config spool_config;
     bool ack;

@@ -67,6 +67,31 @@ static void note_caught_up(struct replay *rp)
     log_info("caught up with the source at offset %llu", (unsigned long long)pl->applied_offset);
 }
 
+/* Asked in the middle of it all: what the source told before that does not count. */
+static bool wants_end(struct replay *rp)
+{
+    struct pipeline *pl = rp->pl;
+    bool asked = pl->finish && *pl->finish;
+    if (asked && !rp->finishing) {
+        rp->caught_up = false;
+        rp->answers_at_start = pl->probe.answers;
+        rp->goal_ms = 0;
+        pl->probe.every_ms = PROBE_FAST_MS;
+        pl->probe.next_ms = 0;
+        log_info("asked to finish: the task ends as soon as it has caught up");
+    }
+    rp->finishing = asked;
+    return asked || pl->cfg->until == TASK_UNTIL_CAUGHT_UP;
+}
+
+static bool is_done(struct replay *rp)
+{
+    struct pipeline *pl = rp->pl;
+    if (rp->done || !wants_end(rp) || !rp->caught_up) return rp->done;
+    rp->done = pl->cfg->until == TASK_UNTIL_CAUGHT_UP || pl->finish_take(pl->finish_ctx);
+    return rp->done;
+}
+
 static void note_applied(struct replay *rp)
 {
     struct pipeline *pl = rp->pl;
@@ -144,8 +169,7 @@ static int on_dry(void *ctx, struct err *err)
     if (send_built(rp, err) < 0) return -1;
     note_applied(rp);
     if (nothing_waits(rp) && replay_settle_dry(rp, err) < 0) return -1;
-    if (rp->caught_up && rp->pl->cfg->until == TASK_UNTIL_CAUGHT_UP && nothing_waits(rp))
-        return err_set(err, ERR_STOPPED, "caught up");
+    if (nothing_waits(rp) && is_done(rp)) return err_set(err, ERR_STOPPED, "caught up");
     return 0;
 }
 
@@ -399,7 +423,7 @@ static bool is_over(struct replay *rp)
 {
     struct pipeline *pl = rp->pl;
     if (rp->in_tx) return false;
-    if (rp->caught_up && pl->cfg->until == TASK_UNTIL_CAUGHT_UP) return true;
+    if (is_done(rp)) return true;
     if (!*pl->stop) return false;
     if (!rp->ending) {
         rp->ending = true;
@@ -430,7 +454,7 @@ int replay_restart(struct replay *rp, uint64_t db, struct err *err)
     rp->goal_ms = 0;
     rp->pl->applied_offset = rp->offset;
     rp->pl->oldest_ms = 0;
-    rp->in_tx = rp->mid_command = rp->caught_up = rp->ending = false;
+    rp->in_tx = rp->mid_command = rp->caught_up = rp->ending = rp->done = false;
     rp->ack_at = 0;
     return 0;
 }

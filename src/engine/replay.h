@@ -72,6 +72,8 @@ struct replay {
     bool caught_up;  /* applied everything that the source had when it was asked, not long ago */
     uint64_t goal;   /* what it had */
     int64_t goal_ms; /* when that was told, monotonic; 0: not yet */
+    bool finishing;  /* asked to end once caught up (pipeline.finish) */
+    bool done;       /* it was to end once caught up, and has */
     uint64_t swaps;  /* of databases (hold.swaps), as of when nothing waited last */
     struct replay_settle settle;
     bool ending;

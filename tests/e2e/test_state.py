@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -271,6 +272,7 @@ def test_stop(streaming, tasks, source, target):
     k = streaming()
     r = tasks.run("stop", "shop")
     assert r.returncode == 0 and "shop has stopped" in r.stdout, r
+    assert "expires keys by itself" in r.stdout and "expires keys by itself" in k.stderr
     assert k.wait(5) == 0
     r = tasks.run("stop", "shop")
     assert r.returncode == 0 and r.stdout == "shop does not run\n"
@@ -342,8 +344,95 @@ def test_finish_a_running_task(streaming, tasks, source, target):
     assert k.wait(5) == 0
     last = json.loads(r.stdout.splitlines()[-1])
     assert last["event"] == "summary" and last["outcome"] == "caught-up"
+    assert last["keys"] >= 500 and last["lag_bytes"] == 0  # of the process that loaded them
+    assert "asked to finish" in k.stderr and "caught up, lag 0" in k.stdout
     assert checkpoints(target) == [] and tasks.names() == []
     assert_equal(source, target)
+
+
+def test_finish_under_writes_leaves_no_gap(streaming, tasks, source, target):
+    """A key that the source renews all the time is never gone while one finishes."""
+    k = streaming()
+    done = threading.Event()
+    missing = []
+
+    def renew():
+        with source.connect() as c:
+            while not done.is_set():
+                c.call("SET", "session", "x", "PX", 400)
+                time.sleep(0.05)
+
+    def look():
+        with target.connect() as c:
+            while not done.is_set():
+                if checkpoints(target) and c.call("EXISTS", "session") == 0 and checkpoints(target):
+                    missing.append(time.monotonic())
+                time.sleep(0.005)
+
+    threads = [threading.Thread(target=f) for f in (renew, look)]
+    threads[0].start()
+    try:
+        wait_for(lambda: target.call("EXISTS", "session"))
+        threads[1].start()
+        r = tasks.run("finish", "shop")
+        assert r.returncode == 0, r
+    finally:
+        done.set()
+        for t in threads:
+            if t.ident:
+                t.join()
+    assert not missing
+    assert "caught up, lag 0." in r.stdout and "has been asked to finish" in r.stderr
+    assert k.wait(5) == 0 and tasks.names() == []
+
+
+def test_finish_asks_each_process_anew(streaming, tasks, source, target):
+    """A request that a killed process left is not for the next one."""
+    k = streaming()
+    k.proc.kill()
+    k.wait()
+    with open(tasks.path("shop", "finish"), "w"):
+        pass
+    k = streaming()
+    time.sleep(1)
+    assert k.status() is None and not os.path.exists(tasks.path("shop", "finish"))
+    k.finish()
+
+
+def test_finish_is_taken_back(streaming, tasks, source, target, proxy):
+    """Ctrl-C while it waits: the task runs on as before."""
+    slow = proxy(source)
+    k = streaming(source_uri=slow.uri())
+    slow.stall()
+    ask = subprocess.Popen([keyhaul_binary(), "finish", "shop", "--state-dir", tasks.dir],
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: os.path.exists(tasks.path("shop", "finish")))
+        time.sleep(0.5)
+        ask.send_signal(signal.SIGINT)
+        out, err = ask.communicate(timeout=10)
+    finally:
+        ask.kill()
+    assert ask.returncode != 0 and "not finished" in err and "runs on" in err, err
+    assert not os.path.exists(tasks.path("shop", "finish"))
+    slow.resume()
+    source.call("SET", "later", "1")
+    k.wait_caught_up()
+    time.sleep(0.5)
+    assert k.status() is None and checkpoints(target)
+    k.finish()
+
+
+def test_finish_of_a_process_that_hangs(streaming, tasks):
+    k = streaming()
+    k.proc.send_signal(signal.SIGSTOP)
+    try:
+        r = tasks.run("finish", "shop", "--timeout", "1s")
+        assert r.returncode == 1 and str(k.proc.pid) in r.stderr and "--timeout" in r.stderr, r
+        assert not os.path.exists(tasks.path("shop", "finish"))
+    finally:
+        k.proc.send_signal(signal.SIGCONT)
+    assert k.terminate() == 0
 
 
 def test_finish_keeps_the_selection(keyhaul, source, target, tasks):
@@ -369,11 +458,10 @@ def test_finish_asks_for_passwords_again(keyhaul, server, target, tasks, tmp_pat
     k = keyhaul(source, target, "--state-dir", tasks.dir, "--task", "shop", source_uri=source.uri(password=PASSWORD))
     k.wait_caught_up()
     assert PASSWORD not in tasks.words()
-    r = tasks.run("finish", "shop")
-    assert r.returncode == 2 and "--source-password-file" in r.stderr, r
-    assert k.status() is None  # and it was not stopped for that
     assert k.terminate() == 0
     assert PASSWORD not in tasks.words()
+    r = tasks.run("finish", "shop")
+    assert r.returncode == 2 and "--source-password-file" in r.stderr, r
     secret = tmp_path / "password"
     secret.write_text(PASSWORD)
     r = tasks.run("finish", "shop", "--source-password-file", str(secret))
