@@ -28,9 +28,11 @@ struct client {
     size_t in_at;
     struct reply_scan scan; /* of the reply at in_at */
     unsigned due;
+    bool broken; /* a call has failed: what is still to come belongs to nothing */
     uint64_t db;
     int io_timeout_ms;
     unsigned address; /* of the URI, from 0 on */
+    char host[256], port[8];
     const atomic_bool *stop;
     int (*step)(void *ctx, int max_wait_ms, struct err *err);
     void *step_ctx;
@@ -62,6 +64,16 @@ const struct peer *client_peer(const struct client *c)
     return &c->peer;
 }
 
+const char *client_host(const struct client *c)
+{
+    return c->host;
+}
+
+const char *client_port(const struct client *c)
+{
+    return c->port;
+}
+
 void client_stop_by(struct client *c, const atomic_bool *stop)
 {
     c->stop = stop;
@@ -75,6 +87,18 @@ bool client_stopped(const struct client *c)
 unsigned client_due(const struct client *c)
 {
     return c->due;
+}
+
+bool client_broken(const struct client *c)
+{
+    return c->broken;
+}
+
+int client_patience(struct client *c, int io_timeout_ms)
+{
+    int before = c->io_timeout_ms;
+    c->io_timeout_ms = io_timeout_ms;
+    return before;
 }
 
 void client_while_waiting(struct client *c,
@@ -101,7 +125,7 @@ static int wait_io(struct client *c, bool want_write, int64_t deadline_ms, struc
     }
 }
 
-int client_flush(struct client *c, struct err *err)
+static int send_all(struct client *c, struct err *err)
 {
     int64_t deadline = clock_mono_ms() + c->io_timeout_ms;
     while (c->out_at < c->out.n) {
@@ -116,6 +140,13 @@ int client_flush(struct client *c, struct err *err)
     buf_clear(&c->out);
     c->out_at = 0;
     return 0;
+}
+
+int client_flush(struct client *c, struct err *err)
+{
+    int rc = send_all(c, err);
+    if (rc < 0) c->broken = true;
+    return rc;
 }
 
 /* Bytes into `in`, at least one. What was taken already makes room first. */
@@ -137,10 +168,8 @@ static int receive(struct client *c, struct err *err)
     }
 }
 
-int client_recv(struct client *c, struct reply **ret, struct err *err)
+static int take_reply(struct client *c, struct reply **ret, struct err *err)
 {
-    if (c->due == 0) return err_set(err, ERR_INTERNAL, "%s: no reply is due", c->peer.name);
-    if (client_flush(c, err) < 0) return -1;
     for (;;) {
         int rc = reply_scan(&c->scan, c->in.p + c->in_at, c->in.n - c->in_at, CLIENT_REPLY_MAX,
                             err);
@@ -154,6 +183,15 @@ int client_recv(struct client *c, struct reply **ret, struct err *err)
     c->scan = (struct reply_scan){0};
     c->due--;
     return 0;
+}
+
+int client_recv(struct client *c, struct reply **ret, struct err *err)
+{
+    if (c->due == 0) return err_set(err, ERR_INTERNAL, "%s: no reply is due", c->peer.name);
+    if (client_flush(c, err) < 0) return -1;
+    int rc = take_reply(c, ret, err);
+    if (rc < 0) c->broken = true;
+    return rc;
 }
 
 int client_sendv(struct client *c, size_t argc, const struct span *argv, struct err *err)
@@ -339,6 +377,8 @@ static int open_address(struct client **ret, const struct client_config *cfg, un
     peer_init(&c->peer, cfg->side, uri_addresses(u) > 1 ? uri_show(one, u, i) : u->shown, u->user);
     c->io_timeout_ms = io_timeout_ms;
     c->address = i;
+    snprintf(c->host, sizeof(c->host), "%s", u->unix_path ? "127.0.0.1" : uri_host(u, i));
+    snprintf(c->port, sizeof(c->port), "%s", u->unix_path ? "" : uri_port(u, i));
     c->stop = cfg->stop;
     buf_init(&c->out, OUT_MAX);
     buf_init(&c->in, CLIENT_REPLY_MAX + READ_BYTES);

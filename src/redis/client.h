@@ -42,10 +42,14 @@ void client_close(struct client *c); /* NULL-safe */
 const char *client_side(const struct client *c); /* "source" or "target" */
 const char *client_name(const struct client *c); /* "target redis://127.0.0.1:7001" */
 unsigned client_address(const struct client *c); /* which address of the URI, from 1 on */
+const char *client_host(const struct client *c); /* that was dialled; 127.0.0.1 for Unix sockets */
+const char *client_port(const struct client *c); /* "" for Unix sockets */
 const char *client_user(const struct client *c); /* ACL user; "default" when none was given */
 const struct peer *client_peer(const struct client *c);
 bool client_stopped(const struct client *c);
 void client_stop_by(struct client *c, const atomic_bool *stop); /* from now on; may be NULL */
+bool client_broken(const struct client *c); /* a call has failed: it is of no more use */
+int client_patience(struct client *c, int io_timeout_ms); /* from now on; returns that of before */
 
 /* While it waits for the server, run `step` every 20 ms, with max_wait_ms 0: others of this thread
  * have work too. Its errors end the waiting. NULL: no more. */

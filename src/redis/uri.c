@@ -320,6 +320,27 @@ int uri_parse(struct uri *u, const char *text, struct err *err)
     return 0;
 }
 
+/* A copy of what may be NULL. */
+static bool copy_text(char **ret, const char *s)
+{
+    return !s || (*ret = strdup(s)) != NULL;
+}
+
+int uri_with_address(struct uri *ret, const struct uri *base, const char *host, const char *port,
+                     struct err *err)
+{
+    struct uri u = {.tls = base->tls, .db = base->db};
+    if (!copy_text(&u.host, host) || !copy_text(&u.user, base->user) ||
+        !copy_text(&u.password, base->password)) {
+        uri_release(&u);
+        return err_set(err, ERR_NOMEM, "out of memory");
+    }
+    snprintf(u.port, sizeof(u.port), "%s", port);
+    show(&u);
+    *ret = u;
+    return 0;
+}
+
 void uri_release(struct uri *u)
 {
     if (u->password) explicit_bzero(u->password, strlen(u->password));

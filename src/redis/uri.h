@@ -50,6 +50,12 @@ static inline const char *uri_port(const struct uri *u, unsigned i)
 /* As `shown`, but of that address only. Returns out. */
 char *uri_show(char out[160], const struct uri *u, unsigned i);
 
+/* Another server with the user, password, TLS and database of `base`: a node of its cluster.
+ * ERR_NOMEM.
+ */
+KH_MUST int uri_with_address(struct uri *ret, const struct uri *base, const char *host,
+                             const char *port, struct err *err);
+
 void uri_release(struct uri *u); /* wipes the password */
 
 #endif

@@ -273,12 +273,30 @@ static void test_cut_and_changed(void **state)
     }
 }
 
+static void test_with_address(void **state)
+{
+    (void)state;
+    struct uri base, u;
+    assert_int_equal(uri_parse(&base, "rediss://jo:secret@a:1,b:2/3", NULL), 0);
+    assert_int_equal(uri_with_address(&u, &base, "::1", "7000", NULL), 0);
+    uri_release(&base);
+    assert_string_equal(u.host, "::1");
+    assert_string_equal(u.port, "7000");
+    assert_string_equal(u.user, "jo");
+    assert_string_equal(u.password, "secret");
+    assert_string_equal(u.shown, "rediss://[::1]:7000/3");
+    assert_int_equal(uri_addresses(&u), 1);
+    assert_true(u.tls && u.db == 3);
+    uri_release(&u);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),      cmocka_unit_test(test_several),
-        cmocka_unit_test(test_very_many), cmocka_unit_test(test_bad),
-        cmocka_unit_test(test_long),      cmocka_unit_test(test_cut_and_changed),
+        cmocka_unit_test(test_good),         cmocka_unit_test(test_several),
+        cmocka_unit_test(test_very_many),    cmocka_unit_test(test_bad),
+        cmocka_unit_test(test_long),         cmocka_unit_test(test_cut_and_changed),
+        cmocka_unit_test(test_with_address),
     };
     return cmocka_run_group_tests_name("uri", tests, NULL, NULL);
 }
