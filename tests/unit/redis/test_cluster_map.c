@@ -2,6 +2,8 @@
 // CLUSTER NODES of every version, as servers write it and as nobody should; redirections.
 #include "redis/cluster_map.h"
 
+#include "base/buf.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -150,23 +152,35 @@ static void of_two_claims_the_newer_one_holds(void **state)
     cluster_map_free(m);
 }
 
+static void add(struct buf *b, const char *text)
+{
+    assert_int_equal(buf_add(b, text, strlen(text), NULL), 0);
+}
+
+static void add_number(struct buf *b, unsigned n)
+{
+    assert_int_equal(buf_printf(b, NULL, " %u", n), 0);
+}
+
 /* One shard for each even slot, in as many ranges as there can be. */
 static void many_ranges(void **state)
 {
     (void)state;
-    char *text = malloc(256 + SLOT_COUNT * 7);
-    size_t n = (size_t)sprintf(text, A " 127.0.0.1:1@2 master - 0 0 7 connected");
+    struct buf b;
+    buf_init(&b, 1u << 20);
+    add(&b, A " 127.0.0.1:1@2 master - 0 0 7 connected");
     for (unsigned i = 0; i < SLOT_COUNT; i += 2)
-        n += (size_t)sprintf(text + n, " %u", i);
-    n += (size_t)sprintf(text + n, "\n" B " 127.0.0.1:2@3 master - 0 0 8 connected");
+        add_number(&b, i);
+    add(&b, "\n" B " 127.0.0.1:2@3 master - 0 0 8 connected");
     for (unsigned i = 1; i < SLOT_COUNT; i += 2)
-        n += (size_t)sprintf(text + n, " %u", i);
-    struct cluster_map *m = parse(text);
+        add_number(&b, i);
+    assert_int_equal(buf_add(&b, "", 1, NULL), 0);
+    struct cluster_map *m = parse((const char *)b.p);
     for (unsigned i = 0; i < SLOT_COUNT; i++)
         assert_int_equal(m->owner[i], i % 2);
     assert_int_equal(m->owned, SLOT_COUNT);
     cluster_map_free(m);
-    free(text);
+    buf_release(&b);
 }
 
 static void owners_are_compared_by_id(void **state)
@@ -258,12 +272,13 @@ static void each_cut_and_each_wrong_byte_ends_well(void **state)
 static void too_many_nodes_are_refused(void **state)
 {
     (void)state;
-    char *text = malloc((CLUSTER_NODES_MAX + 1) * 64u);
-    size_t n = 0;
+    struct buf b;
+    buf_init(&b, 1u << 20);
     for (unsigned i = 0; i <= CLUSTER_NODES_MAX; i++)
-        n += (size_t)sprintf(text + n, "%06x h:1@2 master - 0 0 1 connected\n", i);
-    refused(text, ERR_LIMIT);
-    free(text);
+        assert_int_equal(buf_printf(&b, NULL, "%06x h:1@2 master - 0 0 1 connected\n", i), 0);
+    assert_int_equal(buf_add(&b, "", 1, NULL), 0);
+    refused((const char *)b.p, ERR_LIMIT);
+    buf_release(&b);
 }
 
 static void redirections_are_read(void **state)

@@ -4,6 +4,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -55,12 +56,12 @@ static void each_slot_has_a_tag(void **state)
     struct slot_tags tags;
     assert_int_equal(slot_tags_init(&tags, NULL), 0);
     for (unsigned i = 0; i < SLOT_COUNT; i++) {
-        char key[32] = "keyhaul:{";
+        char key[32];
         const char *tag = slot_tag(&tags, (uint16_t)i);
         size_t n = strlen(tag);
         assert_in_range(n, 1, SLOT_TAG_MAX);
         assert_int_equal(strspn(tag, "abcdefghijklmnopqrstuvwxyz0123456789"), n);
-        strcat(strcat(key, tag), "}:more");
+        snprintf(key, sizeof(key), "keyhaul:{%s}:more", tag);
         assert_int_equal(slot(key), i);
     }
     slot_tags_release(&tags);
