@@ -38,7 +38,7 @@ int batch_begin(struct batch *b, int64_t db, struct err *err)
     buf_clear(&b->marks);
     b->together = b->sealed = false;
     b->whole.n = 0;
-    b->n = b->end_offset = b->data_cmds = 0;
+    b->n = b->end_offset = b->end_db = b->data_cmds = 0;
     b->received_ms = 0;
     b->in_flight = false;
     b->db = db;
@@ -283,7 +283,7 @@ static int walk_next(const struct store *st, struct walked *w, struct err *err)
 
 /* --- what came back --- */
 
-enum verdict { APPLIED, AGAIN, WITHOUT_REFUSED };
+enum verdict { APPLIED, AGAIN, ELSEWHERE, WITHOUT_REFUSED };
 
 static int copy_range(const struct store *from, uint64_t at, uint64_t end, struct store *to,
                       struct err *err)
@@ -408,6 +408,17 @@ static const char *transient_line(const struct lane_outcome *o)
     return NULL;
 }
 
+/* The words of a redirection among the errors; NULL none. Of a transaction the first one tells:
+ * EXEC just says that there were errors. */
+static const char *redirection(const struct lane_outcome *o)
+{
+    struct lane_error e;
+    const char *line;
+    for (size_t at = 0; (line = lane_outcome_next(o, &at, &e)) != NULL;)
+        if (e.nested < 0 && refusal_is_redirect(line)) return line;
+    return NULL;
+}
+
 static int judge_single(struct batch *b, struct lane *l, struct answer *a, struct err *err)
 {
     const struct resp_reply *last = &l->outcome.last;
@@ -424,6 +435,12 @@ static int judge_single(struct batch *b, struct lane *l, struct answer *a, struc
 static int judge(struct batch *b, struct lane *l, struct answer *a, struct err *err)
 {
     const struct lane_outcome *o = &l->outcome;
+    const char *where = l->peers && o->last.type != '*' ? redirection(o) : NULL;
+    if (where) {
+        a->verdict = ELSEWHERE;
+        snprintf(a->why, sizeof(a->why), "%s", where);
+        return 0;
+    }
     if (!as_transaction(b)) return judge_single(b, l, a, err);
     a->verdict = APPLIED;
     if (o->last.type == '*' && !o->last.is_null)
@@ -591,7 +608,7 @@ static int take_apart(struct batch *b, struct lane *l, struct err *err)
     return rc;
 }
 
-int batch_finish(struct batch *b, struct lane *l, struct err *err)
+int batch_finish_or(struct batch *b, struct lane *l, char *ret_where, struct err *err)
 {
     for (unsigned tries = 1; b->in_flight; tries++) {
         struct answer a = {0};
@@ -599,6 +616,12 @@ int batch_finish(struct batch *b, struct lane *l, struct err *err)
         l->scan.keep_bulk = NULL;
         l->fence_down |= l->fence.n && b->sealed && !is_ours(b, l);
         if (judge(b, l, &a, err) < 0) return -1;
+        if (a.verdict == ELSEWHERE && ret_where) {
+            memcpy(ret_where, a.why, sizeof(a.why));
+            b->in_flight = false;
+            return 1;
+        }
+        if (a.verdict == ELSEWHERE) return err_set(err, ERR_INTERNAL, "nobody follows: %s", a.why);
         if (a.verdict == AGAIN) {
             counter_add(&l->counters->retries, b->data_cmds ? b->data_cmds : 1);
             if (refusal_is_oom(a.why) && is_bare(b)) {

@@ -47,6 +47,7 @@ struct batch {
     int64_t db;         /* selected after its last command; -1 unknown */
     /* What it stands for, kept for the caller. */
     uint64_t end_offset; /* replication offset behind its last command */
+    uint64_t end_db;     /* the source's selected database there */
     uint64_t data_cmds;  /* commands of the source in it */
     int64_t received_ms; /* unix ms: when its first command was received; 0 none */
     bool in_flight;
@@ -104,7 +105,14 @@ KH_MUST int batch_seal(struct batch *b, uint64_t offset, uint64_t db, struct err
 KH_MUST int batch_send(struct batch *b, struct lane *l, struct err *err);
 /* Wait until the batch has been applied; passing faults are waited out and it is sent again;
  * refused commands are reported by name: 0 when the policy says go on without them. Then it is
- * empty. */
-KH_MUST int batch_finish(struct batch *b, struct lane *l, struct err *err);
+ * empty.
+ * batch_finish_or(), of a lane with peers: 1 when redirected, in the words `ret_where` (of
+ * RESP_ERROR_MAX). Nothing was applied, and nothing is in flight; to be sent again, as it
+ * is, over the lane to the node that has the slot by then. */
+KH_MUST int batch_finish_or(struct batch *b, struct lane *l, char *ret_where, struct err *err);
+KH_MUST static inline int batch_finish(struct batch *b, struct lane *l, struct err *err)
+{
+    return batch_finish_or(b, l, NULL, err);
+}
 
 #endif

@@ -13,12 +13,13 @@
 size_t checkpoint_put(char out[CHECKPOINT_VALUE_MAX], const struct checkpoint *c)
 {
     int n;
+    const char *space = c->load[0] ? " " : "";
     if (c->kind == CHECKPOINT_LOADING)
-        n = snprintf(out, CHECKPOINT_VALUE_MAX, "1 loading %s", c->owner);
+        n = snprintf(out, CHECKPOINT_VALUE_MAX, "1 loading %s%s%s", c->owner, space, c->load);
     else
-        n = snprintf(out, CHECKPOINT_VALUE_MAX, "1 stream %s %s %llu %llu", c->owner,
+        n = snprintf(out, CHECKPOINT_VALUE_MAX, "1 stream %s %s %llu %llu%s%s", c->owner,
                      c->replid[0] ? c->replid : NO_ID, (unsigned long long)c->offset,
-                     (unsigned long long)c->db);
+                     (unsigned long long)c->db, space, c->load);
     return (size_t)n;
 }
 
@@ -63,7 +64,9 @@ static bool parse(struct checkpoint *ret, struct span rest)
     } else if (!span_is(kind, "loading")) {
         return false;
     }
-    if (rest.n) return false;
+    struct span load = take_word(&rest);
+    if (rest.n || (load.n && !is_hex(load, sizeof(c.load) - 1))) return false;
+    if (load.n) memcpy(c.load, load.p, load.n);
     *ret = c;
     return true;
 }

@@ -11,7 +11,7 @@
 
 #define CHECKPOINT_PREFIX    "keyhaul:checkpoint:"
 #define CHECKPOINT_KEY_MAX   160
-#define CHECKPOINT_VALUE_MAX 112
+#define CHECKPOINT_VALUE_MAX 128
 
 enum checkpoint_kind {
     CHECKPOINT_NONE,    /* no such key */
@@ -25,6 +25,7 @@ struct checkpoint {
     uint64_t offset; /* everything up to here is applied */
     uint64_t db;     /* the source's selected database there */
     char owner[9];   /* the process that wrote it */
+    char load[9];    /* on a cluster: names the snapshot, and so the marks of the slots; else "" */
 };
 
 /* Text of the value, NUL-terminated; returns its length. */

@@ -23,42 +23,32 @@
 #include <poll.h>
 
 #define FAN_NODES_MAX 256
+#define FAN_NO_NODE   0xffff
 
 struct fan_node {
     struct lane lane;
-    struct cluster_node as; /* as the map told when it was connected; primary of slots */
-    bool used;              /* it has slots, as the map tells */
-    struct store out;       /* of the batch at hand */
-    uint64_t replies;       /* due for it */
-    uint16_t mark_slot;     /* one of its slots, for the mark of the node */
-    uint64_t w;             /* all up to here was applied, by what the node told when connected */
+    char id[CLUSTER_ID_MAX];
+    bool used;          /* it has slots */
+    struct store out;   /* what it gets of the batch at hand */
+    struct buf order;   /* uint32_t: its groups, in the order of their replies */
+    uint64_t replies;   /* due for it */
+    uint16_t mark_slot; /* one of its slots, for the mark of the node */
+    bool marking;       /* such a mark is on its way */
+    uint64_t flushed;   /* the last FLUSHDB of the stream that it has had */
 };
 
-struct fan_piece; /* a command, or one slot's share of it */
-struct fan_group; /* what of a batch concerns one slot */
-
 struct fan {
-    struct cluster *cluster;         /* blocking clients, and the map; borrowed */
+    struct cluster *cluster;               /* blocking clients, and the map; borrowed */
     struct fan_node *nodes[FAN_NODES_MAX]; /* owned */
     unsigned n;
-    uint16_t node_of[SLOT_COUNT];    /* index of nodes */
-    enum lane_lost lost;
-    struct lane *pause;              /* has no connection: what it waits for, and how long already */
-    struct lane_config lane_config;  /* but for the connection */
-    char client_name[CHECKPOINT_KEY_MAX]; /* of the connections: CLIENT SETNAME */
-
-    /* --- stream: fan_stream.c --- */
-    char mark_prefix[CHECKPOINT_KEY_MAX]; /* "keyhaul:checkpoint:<task>:<load>:"; empty: no marks */
-    uint64_t *o;          /* by slot: everything of it up to here is applied (fan_mark.h) */
-    uint64_t w;           /* everything of all slots */
-    uint64_t told_w;      /* the last that every node has been told */
-    int64_t told_ms;      /* monotonic: when */
-    uint64_t tolerate;    /* up to here a command may be sent a second time */
-    struct buf pieces, groups, extra;
-    uint32_t stamp, *stamp_of; /* by slot: group_of is of the batch at hand */
-    uint16_t *group_of;
-    uint64_t w_sent;      /* on its way */
-    bool in_flight, told_split;
+    uint16_t node_of[SLOT_COUNT];   /* index of nodes; FAN_NO_NODE */
+    enum lane_lost lost;            /* pause->lost as well */
+    struct lane *pause;             /* has no connection: what is waited for, and for how long */
+    struct lane_config lane_config; /* but for the connection */
+    char task[CHECKPOINT_KEY_MAX];  /* the name that connections are known by */
+    const char *store_dir;
+    uint64_t store_max_bytes;
+    struct fan_stream *stream; /* fan_stream.c; NULL before fan_begin_stream() */
 };
 
 struct fan_config {
@@ -66,6 +56,8 @@ struct fan_config {
     struct lane_config lane; /* conn is not looked at */
     struct lane *pause;
     const char *task; /* the name that connections are known by; see checkpoint_evict() */
+    const char *store_dir;
+    uint64_t store_max_bytes;
 };
 
 KH_MUST int fan_open(struct fan **ret, const struct fan_config *cfg, struct err *err);
@@ -85,7 +77,7 @@ KH_MUST int fan_pump(struct fan *f, const struct pollfd *fds, unsigned n, struct
 /* --- load, and whatever is asked of single keys --- */
 static inline struct fan_node *fan_node_of(struct fan *f, uint16_t slot)
 {
-    return f->nodes[f->node_of[slot]];
+    return f->nodes[f->node_of[slot]]; /* fan_connect() sees to it that each slot has one */
 }
 static inline struct lane *fan_lane_of(struct fan *f, struct span key)
 {
@@ -97,15 +89,31 @@ KH_MUST int fan_drain(struct fan *f, struct err *err);
  * elsewhere, or to come back later. */
 bool fan_is_redirect(const char *line);
 /* Read the map again after such an answer, and wait a while when nothing is new. Lanes that a
- * caller holds stay valid, but may have become the wrong ones. -1 with `lost` set: a primary is none any
- * more; ERR_BUSY: it has lasted for the task's retry time. */
+ * caller holds stay valid, but may have become the wrong ones. -1 with `lost` set: a primary is
+ * none any more; ERR_BUSY: it has lasted for the task's retry time. */
 KH_MUST int fan_follow(struct fan *f, const char *line, struct err *err);
 /* It has gone through. */
 void fan_recovered(struct fan *f);
 
 /* --- stream --- */
+
+/* Where a target is, as its slots tell it (fan_mark.h), or where a stream begins. */
+struct fan_place;
+
+/* Batches follow. `place`: taken over. `tolerate`: up to this offset commands may have been applied
+ * before, and an error that one meets is none. */
+KH_MUST int fan_begin_stream(struct fan *f, struct fan_place *place, uint64_t tolerate,
+                             struct err *err);
 KH_MUST int fan_send(struct fan *f, struct batch *b, struct err *err);
 bool fan_answered(const struct fan *f);
 KH_MUST int fan_finish(struct fan *f, struct batch *b, struct err *err);
+/* Every node knows that all up to here is applied; where the next run goes on at least. */
+uint64_t fan_told(const struct fan *f);
+
+/* --- between fan.c and fan_stream.c --- */
+void fan_lose(struct fan *f, enum lane_lost why);
+void fan_stream_free(struct fan_stream *s); /* NULL-safe */
+/* Nodes were added: they are told the place before anything else. */
+void fan_stream_joined(struct fan_stream *s);
 
 #endif

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "engine/fan.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -237,12 +238,11 @@ static struct pollfd watch(struct conn *c, bool want_read, bool want_write)
     return p;
 }
 
-enum { SOURCE, TARGET, PROBE, N_FDS };
+enum { SOURCE, TARGET, PROBE, N_FDS }; /* then those of the fan */
 
-static int wait_fds(struct pipeline *pl, struct pollfd *fd, int max_wait_ms, struct err *err)
+/* What poll() is to wait for; returns how many. */
+static unsigned list_fds(struct pipeline *pl, struct pollfd *fd, bool room, int *max_wait_ms)
 {
-    uint8_t *p;
-    bool room = pl->source && spool_space(pl->spool, &p) > 0;
     fd[SOURCE] = watch(pl->source, room, pl->ack_at < pl->ack_out.n);
     struct conn *target = pl->lane.conn;
     fd[TARGET] = (struct pollfd){.fd = target ? conn_fd(target) : -1,
@@ -250,10 +250,20 @@ static int wait_fds(struct pipeline *pl, struct pollfd *fd, int max_wait_ms, str
     if (file_room(pl)) fd[SOURCE] = (struct pollfd){.fd = pl->file, .events = POLLIN};
     fd[PROBE] = watch(pl->probe.conn, true, false);
     if ((pl->source && conn_pending(pl->source)) || (target && conn_pending(target)))
-        max_wait_ms = 0;
+        *max_wait_ms = 0;
+    return N_FDS + (pl->fan ? fan_poll(pl->fan, fd + N_FDS, FAN_NODES_MAX, max_wait_ms) : 0);
+}
+
+static int wait_fds(struct pipeline *pl, struct pollfd *fd, unsigned *ret_n, int max_wait_ms,
+                    struct err *err)
+{
+    uint8_t *p;
+    bool room = pl->source && spool_space(pl->spool, &p) > 0;
+    *ret_n = list_fds(pl, fd, room, &max_wait_ms);
+    struct conn *target = pl->lane.conn;
     int64_t ack_in = pl->next_ack_ms - clock_mono_ms();
     if (pl->ack && pl->source && ack_in < max_wait_ms) max_wait_ms = ack_in < 0 ? 0 : (int)ack_in;
-    if (poll(fd, N_FDS, max_wait_ms) < 0 && errno != EINTR)
+    if (poll(fd, *ret_n, max_wait_ms) < 0 && errno != EINTR)
         return err_set(err, ERR_IO, "poll: %s", strerror(errno));
     if (pl->source && room && conn_pending(pl->source)) fd[SOURCE].revents |= POLLIN;
     if (target && conn_pending(target)) fd[TARGET].revents |= POLLIN;
@@ -285,11 +295,15 @@ static int relink(struct pipeline *pl, struct err *err)
 int pipeline_step(void *ctx, int max_wait_ms, struct err *err)
 {
     struct pipeline *pl = ctx;
-    struct pollfd fd[N_FDS] = {{0}};
-    if (wait_fds(pl, fd, max_wait_ms, err) < 0) return -1;
+    struct pollfd fd[N_FDS + FAN_NODES_MAX];
+    unsigned n;
+    for (unsigned i = 0; i < N_FDS; i++)
+        fd[i].revents = 0;
+    if (wait_fds(pl, fd, &n, max_wait_ms, err) < 0) return -1;
     if (fd[SOURCE].revents && (pl->source ? drain_source(pl, err) : drain_file(pl, err)) < 0)
         return -1;
     if (lane_pump(&pl->lane, fd[TARGET].revents != 0, err) < 0) return -1;
+    if (pl->fan && fan_pump(pl->fan, fd + N_FDS, n - N_FDS, err) < 0) return -1;
     if (!pl->source && is_linked(pl) && relink(pl, err) < 0) return -1;
     if (pl->probe.conn && fd[PROBE].revents) probe_read(pl);
     return timers(pl, err);
@@ -404,6 +418,11 @@ int pipeline_seek(struct pipeline *pl, uint64_t offset, struct err *err)
     pl->r.base = pl->r.keep = pl->r.p = pl->r.end = p;
     pl->r.base_pos = pos;
     return 0;
+}
+
+struct lane *pipeline_lane(struct pipeline *pl, struct span key)
+{
+    return pl->fan ? fan_lane_of(pl->fan, key) : &pl->lane;
 }
 
 uint64_t pipeline_received(const struct pipeline *pl)

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "engine/fan.h"
 #include "engine/replay_old.h"
 #include "wire/aof.h"
 
@@ -116,13 +117,17 @@ static int finish_flying(struct replay *rp, struct err *err)
     struct batch *b = other(rp);
     if (!b->in_flight) return 0;
     uint64_t cmds = b->data_cmds, offset = b->end_offset, refused = rp->pl->refusals.count;
-    if (batch_finish(b, &rp->pl->lane, err) < 0) return -1;
+    struct pipeline *pl = rp->pl;
+    if ((pl->fan ? fan_finish(pl->fan, b, err) : batch_finish(b, &pl->lane, err)) < 0) return -1;
     refused = rp->pl->refusals.count - refused;
     counter_add(&rp->pl->counters->commands_written, cmds > refused ? cmds - refused : 0);
     rp->pl->applied_offset = offset;
-    if (b->sealed) { /* still: what just removes may have gone without */
+    if (pl->fan && rp->checkpoint) {
+        rp->checkpoint_offset = fan_told(pl->fan);
+        spool_done(pl->spool, pipeline_pos(pl, rp->checkpoint_offset));
+    } else if (b->sealed) { /* still: what just removes may have gone without */
         rp->checkpoint_offset = offset;
-        spool_done(rp->pl->spool, pipeline_pos(rp->pl, offset));
+        spool_done(pl->spool, pipeline_pos(pl, offset));
     }
     if (cmds) rp->settle.passed_ms = clock_mono_ms();
     note_applied(rp);
@@ -137,32 +142,39 @@ static bool checkpoint_is_due(const struct replay *rp)
            (rp->ending || clock_mono_ms() - rp->checkpoint_ms >= CHECKPOINT_MS);
 }
 
+static int send_batch(struct replay *rp, struct batch *b, struct err *err)
+{
+    struct pipeline *pl = rp->pl;
+    return pl->fan ? fan_send(pl->fan, b, err) : batch_send(b, &pl->lane, err);
+}
+
 /* Send what has been built, when the one before it is done. */
 static int send_built(struct replay *rp, struct err *err)
 {
     struct batch *b = replay_batch(rp);
     if (rp->in_tx || (b->n == 0 && !checkpoint_is_due(rp))) return 0;
     b->end_offset = rp->offset;
+    b->end_db = rp->db;
     if (rp->checkpoint) {
-        if (batch_seal(b, rp->offset, rp->db, err) < 0) return -1;
+        if (!rp->pl->fan && batch_seal(b, rp->offset, rp->db, err) < 0) return -1;
         rp->checkpoint_ms = clock_mono_ms();
     }
     int64_t db = b->db;
-    if (batch_send(b, &rp->pl->lane, err) < 0) return -1;
+    if (send_batch(rp, b, err) < 0) return -1;
     rp->cur = !rp->cur;
     return batch_begin(replay_batch(rp), db, err);
 }
 
-static bool answered(const struct lane *l)
+static bool answered(const struct pipeline *pl)
 {
-    return l->outcome.seen >= l->outcome.due;
+    return pl->fan ? fan_answered(pl->fan) : pl->lane.outcome.seen >= pl->lane.outcome.due;
 }
 
 static int on_dry(void *ctx, struct err *err)
 {
     struct replay *rp = ctx;
     if (other(rp)->in_flight) {
-        if (!answered(&rp->pl->lane)) return 0;
+        if (!answered(rp->pl)) return 0;
         if (finish_flying(rp, err) < 0) return -1;
     }
     if (rp->mid_command) return 0;
@@ -211,6 +223,7 @@ static int try_db(struct replay *rp, int64_t db, struct err *err)
 
 int replay_has_db(struct replay *rp, int64_t db, struct err *err)
 {
+    if (rp->pl->fan) return db == 0; /* what the lanes have selected */
     if (rp->target->databases >= 0) return db < rp->target->databases;
     if (db < rp->dbs_known) return 1;
     if (rp->dbs_end && db >= rp->dbs_end) return 0;

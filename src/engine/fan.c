@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The fan: its lanes, and following the cluster where it goes.
+#include "engine/fan.h"
+
+#include "base/log.h"
+#include "engine/checkpoint_io.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+void fan_lose(struct fan *f, enum lane_lost why)
+{
+    f->lost = why;
+    f->pause->lost = why;
+}
+
+/* --- nodes --- */
+
+static struct fan_node *find(const struct fan *f, const char *id)
+{
+    for (unsigned i = 0; i < f->n; i++)
+        if (strcmp(f->nodes[i]->id, id) == 0) return f->nodes[i];
+    return NULL;
+}
+
+static void free_node(struct fan_node *n)
+{
+    if (!n) return;
+    lane_release(&n->lane);
+    store_release(&n->out);
+    buf_release(&n->order);
+    free(n);
+}
+
+static struct fan_node *add_node(struct fan *f, const char *id, struct err *err)
+{
+    struct lane_config cfg = f->lane_config;
+    cfg.conn = NULL;
+    if (f->n == FAN_NODES_MAX) {
+        err_set(err, ERR_LIMIT, "target: a cluster of more than %d primaries", FAN_NODES_MAX);
+        return NULL;
+    }
+    struct fan_node *n = calloc(1, sizeof(*n));
+    if (!n) {
+        err_set(err, ERR_NOMEM, "out of memory");
+        return NULL;
+    }
+    snprintf(n->id, sizeof(n->id), "%s", id);
+    store_init(&n->out, BATCH_MEM_BYTES, f->store_max_bytes, f->store_dir);
+    buf_init(&n->order, 64u << 20);
+    if (lane_init(&n->lane, &cfg, err) < 0) {
+        free_node(n);
+        return NULL;
+    }
+    f->nodes[f->n++] = n;
+    return n;
+}
+
+/* Whoever wrote to it before in this task's name is cut off first. */
+static int dial(struct fan *f, struct fan_node *n, uint16_t at, struct err *err)
+{
+    struct client *c;
+    struct conn *conn;
+    if (cluster_dial(f->cluster, at, &c, err) < 0) return -1;
+    if (checkpoint_evict(c, f->task, err) < 0 || client_take_conn(c, &conn, err) < 0) {
+        client_close(c);
+        return -1;
+    }
+    lane_reset(&n->lane, conn);
+    return 0;
+}
+
+static int connect_node(struct fan *f, uint16_t at, struct err *err)
+{
+    const struct cluster_node *as = &cluster_map(f->cluster)->node[at];
+    struct fan_node *n = find(f, as->id);
+    if (!n && !(n = add_node(f, as->id, err))) return -1;
+    if (n->lane.conn && !n->lane.lost) return 0;
+    if (dial(f, n, at, err) < 0) return -1;
+    if (f->stream) fan_stream_joined(f->stream);
+    return 0;
+}
+
+static int take_map(struct fan *f, const struct cluster_map *m, struct err *err)
+{
+    for (unsigned i = 0; i < f->n; i++)
+        f->nodes[i]->used = false;
+    for (unsigned slot = SLOT_COUNT; slot-- > 0;) {
+        const char *id = m->node[m->owner[slot]].id;
+        uint16_t i = 0;
+        while (i < f->n && strcmp(f->nodes[i]->id, id) != 0)
+            i++;
+        if (i == f->n) return err_set(err, ERR_BUSY, "target: slot %u is with no primary", slot);
+        f->node_of[slot] = i;
+        f->nodes[i]->used = true;
+        f->nodes[i]->mark_slot = (uint16_t)slot;
+    }
+    return 0;
+}
+
+int fan_connect(struct fan *f, struct err *err)
+{
+    const struct cluster_map *m = cluster_map(f->cluster);
+    if (m->owned < SLOT_COUNT)
+        return err_set(err, ERR_BUSY, "target: %u slots of the cluster have no node",
+                       SLOT_COUNT - m->owned);
+    for (uint16_t i = cluster_map_primary(m, 0); i != CLUSTER_NO_NODE;
+         i = cluster_map_primary(m, i + 1u))
+        if (connect_node(f, i, err) < 0) return -1;
+    return take_map(f, m, err);
+}
+
+void fan_drop(struct fan *f)
+{
+    for (unsigned i = 0; i < f->n; i++)
+        lane_drop(&f->nodes[i]->lane, LANE_LOST);
+    fan_stream_free(f->stream);
+    f->stream = NULL;
+}
+
+int fan_open(struct fan **ret, const struct fan_config *cfg, struct err *err)
+{
+    struct fan *f = calloc(1, sizeof(*f));
+    if (!f) return err_set(err, ERR_NOMEM, "out of memory");
+    f->cluster = cfg->cluster;
+    f->pause = cfg->pause;
+    f->lane_config = cfg->lane;
+    f->store_dir = cfg->store_dir;
+    f->store_max_bytes = cfg->store_max_bytes;
+    snprintf(f->task, sizeof(f->task), "%s", cfg->task);
+    if (fan_connect(f, err) < 0) {
+        fan_close(f);
+        return -1;
+    }
+    *ret = f;
+    return 0;
+}
+
+void fan_close(struct fan *f)
+{
+    if (!f) return;
+    for (unsigned i = 0; i < f->n; i++)
+        free_node(f->nodes[i]);
+    fan_stream_free(f->stream);
+    free(f);
+}
+
+/* --- the poll step --- */
+
+unsigned fan_poll(struct fan *f, struct pollfd *fds, unsigned max, int *ret_wait)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < f->n && n < max; i++, n++) {
+        struct lane *l = &f->nodes[i]->lane;
+        fds[n] = (struct pollfd){.fd = l->conn ? conn_fd(l->conn) : -1,
+                                 .events = lane_poll_events(l)};
+        if (l->conn && conn_pending(l->conn)) *ret_wait = 0;
+    }
+    return n;
+}
+
+int fan_pump(struct fan *f, const struct pollfd *fds, unsigned n, struct err *err)
+{
+    for (unsigned i = 0; i < f->n && i < n; i++) {
+        struct lane *l = &f->nodes[i]->lane;
+        bool readable = fds[i].revents != 0 || (l->conn && conn_pending(l->conn));
+        if (lane_pump(l, readable, err) >= 0) continue;
+        if (l->lost && f->nodes[i]->used) fan_lose(f, l->lost);
+        if (f->nodes[i]->used || !l->lost) return -1;
+        lane_drop(l, LANE_LOST); /* it has no slots any more */
+    }
+    return 0;
+}
+
+int fan_drain(struct fan *f, struct err *err)
+{
+    for (;;) {
+        bool idle = true;
+        for (unsigned i = 0; i < f->n; i++) {
+            if (!f->nodes[i]->lane.conn) continue;
+            if (lane_drain(&f->nodes[i]->lane, err) < 0) return -1;
+        }
+        for (unsigned i = 0; i < f->n; i++)
+            idle &= !lane_busy(&f->nodes[i]->lane) && f->nodes[i]->lane.n_retry == 0;
+        if (idle) return 0;
+    }
+}
+
+/* --- following --- */
+
+bool fan_is_redirect(const char *line)
+{
+    static const char *const words[] = {"MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN"};
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        if (strncmp(line, words[i], strlen(words[i])) == 0) return true;
+    return false;
+}
+
+static bool same_owners(const struct fan *f, const struct cluster_map *m)
+{
+    for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
+        if (m->owner[slot] == CLUSTER_NO_NODE ||
+            strcmp(f->nodes[f->node_of[slot]]->id, m->node[m->owner[slot]].id) != 0)
+            return false;
+    return true;
+}
+
+/* Slots move from primary to primary with their data and marks. A primary that is none any more may
+ * have lost writes. */
+static bool all_in_office(const struct fan *f, const struct cluster_map *m)
+{
+    for (unsigned i = 0; i < f->n; i++) {
+        uint16_t at = f->nodes[i]->used ? cluster_map_by_id(m, f->nodes[i]->id) : 0;
+        if (!f->nodes[i]->used) continue;
+        if (at == CLUSTER_NO_NODE || !m->node[at].primary || m->node[at].failed) return false;
+    }
+    return true;
+}
+
+int fan_follow(struct fan *f, const char *line, struct err *err)
+{
+    struct err why;
+    if (cluster_refresh(f->cluster, &why) < 0) {
+        log_debug("%s", why.msg);
+        return lane_pause(f->pause, line, err);
+    }
+    const struct cluster_map *m = cluster_map(f->cluster);
+    if (!all_in_office(f, m)) {
+        fan_lose(f, LANE_READONLY);
+        return err_set(err, ERR_BUSY, "target: a primary of the cluster has lost its office (%s)",
+                       line);
+    }
+    if (m->owned < SLOT_COUNT || same_owners(f, m)) return lane_pause(f->pause, line, err);
+    if (fan_connect(f, &why) == 0) {
+        log_info("target: slots of the cluster have moved; following them");
+        return 0;
+    }
+    log_debug("%s", why.msg);
+    return lane_pause(f->pause, why.msg, err);
+}
+
+void fan_recovered(struct fan *f)
+{
+    lane_recovered(f->pause);
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Checkpoints on a clustered target.
+#include "engine/fan_mark.h"
+
+#include "base/num.h"
+#include "engine/checkpoint_io.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define PAGE 1024 /* questions on their way at once */
+
+size_t fan_mark_put(char out[FAN_MARK_MAX], const struct fan_mark *m)
+{
+    char *p = out;
+    p += num_put_u64(p, m->o);
+    *p++ = ' ';
+    p += num_put_u64(p, m->w);
+    *p++ = ' ';
+    p += num_put_u64(p, m->f);
+    *p++ = ' ';
+    p += num_put_u64(p, m->d);
+    return (size_t)(p - out);
+}
+
+int fan_mark_parse(struct fan_mark *ret, struct span value, struct err *err)
+{
+    struct fan_mark m;
+    uint64_t *to[] = {&m.o, &m.w, &m.f, &m.d};
+    struct span rest = value;
+    for (unsigned i = 0; i < 4; i++) {
+        const uint8_t *space = i < 3 && rest.n ? memchr(rest.p, ' ', rest.n) : NULL;
+        size_t n = space ? (size_t)(space - rest.p) : rest.n;
+        if ((i < 3 && !space) || !num_get_u64(span_of(rest.p, n), to[i]))
+            return err_set(err, ERR_FORMAT, "a checkpoint that is none of keyhaul's");
+        rest = i < 3 ? span_of(rest.p + n + 1, rest.n - n - 1) : rest;
+    }
+    *ret = m;
+    return 0;
+}
+
+size_t fan_mark_key(char out[FAN_KEY_MAX], const struct fan_place *p, uint16_t slot)
+{
+    return (size_t)snprintf(out, FAN_KEY_MAX, "%s{%s}", p->prefix, slot_tag(&p->tags, slot));
+}
+
+int fan_place_new(struct fan_place **ret, struct span checkpoint_key, const char *load,
+                  uint64_t begin, uint64_t db, struct err *err)
+{
+    struct fan_place *p = calloc(1, sizeof(*p));
+    if (!p) return err_set(err, ERR_NOMEM, "out of memory");
+    snprintf(p->prefix, sizeof(p->prefix), "%.*s:%s:", (int)checkpoint_key.n,
+             (const char *)checkpoint_key.p, load);
+    p->w = begin;
+    p->db = db;
+    p->o = calloc(SLOT_COUNT, sizeof(*p->o));
+    if (!p->o || slot_tags_init(&p->tags, err) < 0) {
+        fan_place_free(p);
+        return err_set(err, ERR_NOMEM, "out of memory");
+    }
+    *ret = p;
+    return 0;
+}
+
+void fan_place_free(struct fan_place *p)
+{
+    if (!p) return;
+    slot_tags_release(&p->tags);
+    free(p->o);
+    free(p);
+}
+
+/* --- reading --- */
+
+struct told { /* by one node */
+    bool any;
+    uint64_t w, f, d;
+};
+
+static int take_mark(struct fan_place *p, uint16_t slot, const struct reply *r, struct told *t,
+                     struct err *err)
+{
+    struct fan_mark m;
+    char words[RESP_ERROR_MAX];
+    if (reply_is_error(r))
+        return err_set(err, ERR_BUSY, "target: a checkpoint cannot be read: %s",
+                       reply_words(words, sizeof(words), r));
+    if (!reply_has_text(r)) return 0;
+    if (fan_mark_parse(&m, r->str, err) < 0) return -1;
+    p->o[slot] = m.o;
+    if (!t->any || m.w > t->w) {
+        t->w = m.w;
+        t->d = m.d;
+    }
+    if (m.f > t->f) t->f = m.f;
+    t->any = true;
+    return 0;
+}
+
+/* The slots of one node from `*at` on, a page of them. */
+static int read_page(struct fan_place *p, const struct cluster_map *m, uint16_t node,
+                     struct client *c, unsigned *at, struct told *t, struct err *err)
+{
+    uint16_t asked[PAGE];
+    unsigned n = 0;
+    char key[FAN_KEY_MAX];
+    for (; *at < SLOT_COUNT && n < PAGE; ++*at) {
+        if (m->owner[*at] != node) continue;
+        struct span get[] = {span_str("GET"), span_of(key, fan_mark_key(key, p, (uint16_t)*at))};
+        if (client_sendv(c, 2, get, err) < 0) return -1;
+        asked[n++] = (uint16_t)*at;
+    }
+    int rc = 0;
+    for (unsigned i = 0; i < n; i++) {
+        struct reply *r;
+        struct err why;
+        if (client_recv(c, &r, err) < 0) return -1;
+        if (rc == 0 && take_mark(p, asked[i], r, t, &why) < 0) {
+            *err = why;
+            rc = -1;
+        }
+        reply_free(r);
+    }
+    return rc;
+}
+
+static int read_node(struct fan_place *p, struct cluster *cl, uint16_t node, struct told *t,
+                     struct err *err)
+{
+    const struct cluster_map *m = cluster_map(cl);
+    struct client *c;
+    if (p->n_flushed == FAN_NODES_MAX)
+        return err_set(err, ERR_LIMIT, "target: a cluster of more than %d primaries",
+                       FAN_NODES_MAX);
+    if (cluster_client(cl, node, &c, err) < 0) return -1;
+    for (unsigned slot = 0; slot < SLOT_COUNT;)
+        if (read_page(p, m, node, c, &slot, t, err) < 0) return -1;
+    memcpy(p->flushed[p->n_flushed].id, m->node[node].id, CLUSTER_ID_MAX);
+    p->flushed[p->n_flushed++].offset = t->f;
+    return 0;
+}
+
+int fan_place_read(struct fan_place *p, struct cluster *c, struct err *err)
+{
+    const struct cluster_map *m = cluster_map(c);
+    struct told least = {.w = UINT64_MAX};
+    bool all = true;
+    memset(p->o, 0, SLOT_COUNT * sizeof(*p->o));
+    p->n_flushed = 0;
+    for (uint16_t i = cluster_map_primary(m, 0); i != CLUSTER_NO_NODE;
+         i = cluster_map_primary(m, i + 1u)) {
+        struct told t = {0};
+        if (read_node(p, c, i, &t, err) < 0) return -1;
+        all &= t.any;
+        if (t.w < least.w) least = t;
+    }
+    if (!all) return 1;
+    p->w = least.w;
+    p->db = least.d;
+    return 0;
+}
+
+/* --- whoever wrote before --- */
+
+int fan_evict(struct cluster *c, const char *task, struct err *err)
+{
+    const struct cluster_map *m = cluster_map(c);
+    for (uint16_t i = cluster_map_primary(m, 0); i != CLUSTER_NO_NODE;
+         i = cluster_map_primary(m, i + 1u)) {
+        struct client *one;
+        if (cluster_dial(c, i, &one, err) < 0) return -1;
+        int rc = checkpoint_evict(one, task, err);
+        client_close(one);
+        if (rc < 0) return -1;
+    }
+    return 0;
+}
+
+/* --- clearing --- */
+
+/* A slot that moves meanwhile answers MOVED: then all is done again. */
+static int clear_page(struct fan_place *p, const struct cluster_map *m, uint16_t node,
+                      struct client *c, unsigned *at, struct err *err)
+{
+    char key[FAN_KEY_MAX];
+    unsigned n = 0;
+    int rc = 0;
+    for (; *at < SLOT_COUNT && n < PAGE; ++*at) {
+        if (m->owner[*at] != node) continue;
+        struct span del[] = {span_str("DEL"), span_of(key, fan_mark_key(key, p, (uint16_t)*at))};
+        if (client_sendv(c, 2, del, err) < 0) return -1;
+        n++;
+    }
+    while (n--) {
+        struct reply *r;
+        char words[RESP_ERROR_MAX];
+        if (client_recv(c, &r, err) < 0) return -1;
+        if (rc == 0 && reply_is_error(r))
+            rc = err_set(err, ERR_BUSY, "target: a checkpoint cannot be deleted: %s",
+                         reply_words(words, sizeof(words), r));
+        reply_free(r);
+    }
+    return rc;
+}
+
+int fan_marks_clear(struct fan_place *p, struct cluster *cl, struct err *err)
+{
+    if (cluster_refresh(cl, err) < 0) return -1;
+    const struct cluster_map *m = cluster_map(cl);
+    for (uint16_t i = cluster_map_primary(m, 0); i != CLUSTER_NO_NODE;
+         i = cluster_map_primary(m, i + 1u)) {
+        struct client *c;
+        if (cluster_client(cl, i, &c, err) < 0) return -1;
+        for (unsigned slot = 0; slot < SLOT_COUNT;)
+            if (clear_page(p, m, i, c, &slot, err) < 0) return -1;
+    }
+    return 0;
+}
