@@ -441,7 +441,7 @@ static int open_any(struct client **ret, const struct client_config *cfg, int io
                     struct err *err)
 {
     struct client *best = NULL, *c;
-    struct err all = {.code = ERR_NONE}, one;
+    struct err all = {.code = ERR_NONE}, one = all;
     int rc = 0;
     for (unsigned i = 0; i < uri_addresses(cfg->uri) && rc <= 0; i++) {
         rc = try_address(&c, cfg, i, io_timeout_ms, &one);

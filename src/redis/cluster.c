@@ -197,9 +197,9 @@ int cluster_read_map(struct client *c, struct cluster_map **ret, struct err *err
         client_send(c, err, "CLUSTER", "INFO", NULL) < 0 || client_recv(c, &nodes, err) < 0 ||
         client_recv(c, &info, err) < 0)
         goto out;
-    struct cluster_map *m;
+    struct cluster_map *m = NULL;
     rc = read_nodes(c, nodes, &m, err);
-    if (rc < 0) goto out;
+    if (rc < 0 || !m) goto out;
     m->down = says_down(info);
     *ret = m;
 out:
@@ -250,10 +250,10 @@ static bool ask(struct view *v, struct client *client)
 {
     int patience = client_patience(client, MAP_TIMEOUT_MS);
     if (patience < MAP_TIMEOUT_MS) client_patience(client, patience);
-    struct cluster_map *m;
+    struct cluster_map *m = NULL;
     int rc = cluster_read_map(client, &m, &v->err);
     client_patience(client, patience);
-    if (rc < 0) return !is_final(v->err.code);
+    if (rc < 0 || !m) return !is_final(v->err.code);
     if (better(m, v->map)) {
         cluster_map_free(v->map);
         v->map = m;
@@ -434,7 +434,7 @@ static uint16_t named(const struct pursuit *p, const struct cluster_redirect *r,
 
 static enum outcome read_again(struct pursuit *p)
 {
-    struct err err;
+    struct err err = {.code = ERR_NONE};
     if (cluster_refresh(p->c, &err) == 0 || !is_final(err.code)) return AGAIN;
     p->err = err;
     return OVER;
