@@ -79,6 +79,17 @@ def server(cleanup):
 
 
 @pytest.fixture
+def shape(cleanup):
+    """shape(Cluster(...)), or any other Shape: started."""
+    def start(s):
+        for n in s.nodes:
+            n.keep_log = cleanup[1]
+        cleanup[0].append(s)
+        return s.start()
+    return start
+
+
+@pytest.fixture
 def source(server):
     return server("source")
 

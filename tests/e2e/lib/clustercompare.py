@@ -2,10 +2,10 @@
 # The judge, for clusters: are two sides of any shape equal, key by key, wherever each key is.
 #
 # A cluster, or several databases that go into one, are read as one server (Union); what that holds
-# is compared by compare.py. Beyond that, no key may be on two nodes, or on one that does not own it.
-import time
+# A cluster, or several databases that go into one, are read as one server (Union), and compared by
+# compare.py. Beyond that, no key may be on two nodes, or on one that does not own its slot.
 
-from .compare import CHECKPOINT, Comparison, Result, scan_keys
+from .compare import CHECKPOINT, Comparison, Result, as_map, scan_keys
 from .resp import ReplyError
 from .route import first_key, slot_of, text
 
@@ -66,8 +66,9 @@ class Union:
 
     def same_everywhere(self, args):
         replies = [p.conn.call(*args) for p in self.places]
-        for p, r in zip(self.places, replies):
-            if sorted(map(repr, r)) != sorted(map(repr, replies[0])):
+        told = [{m["library_name"]: m.get("library_code") for m in map(as_map, r)} for r in replies]
+        for p, t in zip(self.places, told):
+            if t != told[0]:
                 self.wrong.append((b"", "functions differ between %s and %s" % (
                     self.places[0].name, p.name)))
         return replies[0]

@@ -141,7 +141,11 @@ class Router:
         return False
 
     def find_single(self, address):
-        return {None: address} if self.conn(address).call("ROLE")[0] == b"master" else None
+        try:
+            return {None: address} if self.conn(address).call("ROLE")[0] == b"master" else None
+        except (OSError, ValueError):
+            self.drop(address)  # a sentinel may have named it: then it is not the one asked
+            raise
 
     def find_sentinel(self, address):
         with Client(address, timeout=self.timeout) as c:
@@ -268,7 +272,7 @@ class Router:
         replies = [None] * len(units)
         for u, r in self.run(units):
             if r is None:
-                raise Closed("the connection was lost before the answer to %r" % (u.commands[0][:3],))
+                raise Closed("connection lost before the answer to %r" % (u.commands[0][:3],))
             replies[u.note] = r[0]
         for c, r in zip(commands, replies):
             if raising and isinstance(r, ReplyError):

@@ -245,6 +245,8 @@ class SentinelSet(Shape):
             time.sleep(gap_s)
             old.config["replicaof"] = ("127.0.0.1", new.port)
             old.restart()
+        else:  # the sentinels do so as well, ten seconds later
+            old.call("REPLICAOF", "127.0.0.1", new.port)
         wait_for(self.followed, timeout)
         return new
 
