@@ -24,6 +24,7 @@ static struct {
     int fd;
     bool json;
     void (*around)(bool before);
+    struct log_name *names;
 } sink = {.lock = PTHREAD_MUTEX_INITIALIZER, .level = LOG_INFO, .fd = STDERR_FILENO};
 
 static const struct {
@@ -149,18 +150,64 @@ static void write_line(const char *line, size_t n)
     /* A log that cannot be written has nobody to tell. */
 }
 
+/* --- names of threads --- */
+
+static void rename_thread(struct log_name *n, const char *words)
+{
+    snprintf(n->words, sizeof(n->words), "%s", words);
+}
+
+void log_name_begin(struct log_name *n, const char *words)
+{
+    n->thread = pthread_self();
+    rename_thread(n, words);
+    pthread_mutex_lock(&sink.lock);
+    n->next = sink.names;
+    sink.names = n;
+    pthread_mutex_unlock(&sink.lock);
+}
+
+void log_name_change(struct log_name *n, const char *words)
+{
+    pthread_mutex_lock(&sink.lock);
+    rename_thread(n, words);
+    pthread_mutex_unlock(&sink.lock);
+}
+
+void log_name_end(struct log_name *n)
+{
+    pthread_mutex_lock(&sink.lock);
+    for (struct log_name **at = &sink.names; *at; at = &(*at)->next)
+        if (*at == n) {
+            *at = n->next;
+            break;
+        }
+    pthread_mutex_unlock(&sink.lock);
+}
+
+/* Puts the name of this thread in front, where it has one; the lock is held. Returns the length. */
+static size_t put_name(char msg[MSG_MAX])
+{
+    pthread_t self = pthread_self();
+    for (const struct log_name *n = sink.names; n; n = n->next)
+        if (pthread_equal(n->thread, self)) return (size_t)snprintf(msg, MSG_MAX, "%s: ", n->words);
+    return 0;
+}
+
 void log_line(enum log_level level, const char *fmt, ...)
 {
     if (!log_enabled(level)) return;
     int saved = errno;
     char msg[MSG_MAX], line[LINE_MAX];
     va_list ap;
-    va_start(ap, fmt);
-    int n = vsnprintf(msg, sizeof(msg), fmt, ap);
-    va_end(ap);
-    size_t len = n < 0 ? 0 : (n < MSG_MAX ? (size_t)n : MSG_MAX - 1);
-    if (n >= MSG_MAX) memcpy(msg + len - 3, "...", 3);
     pthread_mutex_lock(&sink.lock);
+    size_t len = put_name(msg), room = MSG_MAX - len;
+    va_start(ap, fmt);
+    int n = vsnprintf(msg + len, room, fmt, ap);
+    va_end(ap);
+    bool cut = n >= 0 && (size_t)n >= room;
+    len += n < 0 ? 0 : cut ? room - 1 : (size_t)n;
+    if (cut) memcpy(msg + len - 3, "...", 3);
     void (*around)(bool) = sink.fd == STDERR_FILENO ? sink.around : NULL;
     size_t total = put_line(line, level, msg, len, sink.json);
     if (around) around(true);

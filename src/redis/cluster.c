@@ -46,8 +46,8 @@ static int dial_at(struct cluster *c, const char *host, const char *port, struct
 }
 
 /* Host name and address, each as the map of addresses changes it; those it knows come alone. */
-static unsigned ways_to(const struct cluster *c, const struct cluster_node *n, const char *host[2],
-                        const char *port[2])
+unsigned cluster_ways(const struct cluster *c, const struct cluster_node *n, const char *host[2],
+                      const char *port[2])
 {
     const char *announced[2] = {n->hostname, n->host};
     unsigned ways = 0;
@@ -68,7 +68,7 @@ static int dial(struct cluster *c, const struct cluster_node *n, struct client *
                 struct err *err)
 {
     const char *host[2], *port[2];
-    unsigned ways = ways_to(c, n, host, port);
+    unsigned ways = cluster_ways(c, n, host, port);
     if (ways == 0)
         return err_set(err, ERR_BUSY, "%s: the address of node %s of the cluster is not known",
                        c->cfg.side, n->id);

@@ -40,6 +40,11 @@ KH_MUST int cluster_client_of(struct cluster *c, uint16_t slot, struct client **
 /* A client to a node that is the caller's: for a lane, a link. */
 KH_MUST int cluster_dial(struct cluster *c, uint16_t node, struct client **ret, struct err *err);
 
+/* Where a node may be reached, as the list of addresses changes it: how many of at most 2 ways.
+ * Texts live as long as the map and the list. */
+unsigned cluster_ways(const struct cluster *c, const struct cluster_node *n, const char *host[2],
+                      const char *port[2]);
+
 /* One command at the node of the slot, wherever it is now: MOVED, ASK, TRYAGAIN, CLUSTERDOWN,
  * READONLY, LOADING, MASTERDOWN and lost connections are followed or waited out, for at most
  * wait_ms. ERR_BUSY, ERR_NET: that was not enough. Mind that a connection lost in the middle sends

@@ -341,6 +341,20 @@ int uri_with_address(struct uri *ret, const struct uri *base, const char *host, 
     return 0;
 }
 
+int uri_add_address(struct uri *u, const char *host, const char *port, struct err *err)
+{
+    if (uri_addresses(u) == URI_ADDRESSES_MAX)
+        return err_set(err, ERR_LIMIT, "more than %d addresses of one server", URI_ADDRESSES_MAX);
+    struct uri_address *more = realloc(u->more, (u->n_more + 1) * sizeof(*more));
+    if (more) u->more = more;
+    if (!more || !copy_text(&more[u->n_more].host, host))
+        return err_set(err, ERR_NOMEM, "out of memory");
+    snprintf(more[u->n_more].port, sizeof(more->port), "%s", port);
+    u->n_more++;
+    show(u);
+    return 0;
+}
+
 void uri_release(struct uri *u)
 {
     if (u->password) explicit_bzero(u->password, strlen(u->password));

@@ -56,6 +56,9 @@ char *uri_show(char out[160], const struct uri *u, unsigned i);
 KH_MUST int uri_with_address(struct uri *ret, const struct uri *base, const char *host,
                              const char *port, struct err *err);
 
+/* One more at which it may be found. ERR_LIMIT: there are URI_ADDRESSES_MAX already. */
+KH_MUST int uri_add_address(struct uri *u, const char *host, const char *port, struct err *err);
+
 void uri_release(struct uri *u); /* wipes the password */
 
 #endif
