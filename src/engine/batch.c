@@ -628,7 +628,7 @@ int batch_finish_or(struct batch *b, struct lane *l, char *ret_where, struct err
                 b->in_flight = b->sealed = false;
                 return lane_select(l, b->db, err); /* the next one relies on it */
             }
-            bool apart = tries >= OOM_TRIES && refusal_is_oom(a.why) && has_units(b);
+            bool apart = tries >= OOM_TRIES && !l->peers && refusal_is_oom(a.why) && has_units(b);
             if ((apart ? take_apart(b, l, err) : lane_pause(l, a.why, err)) < 0) return -1;
             if (apart) break;
         }

@@ -114,8 +114,43 @@ void fan_drop(struct fan *f)
 {
     for (unsigned i = 0; i < f->n; i++)
         lane_drop(&f->nodes[i]->lane, LANE_LOST);
+    buf_clear(&f->peers.rest);
     fan_stream_free(f->stream);
     f->stream = NULL;
+}
+
+/* --- lanes that stand for each other --- */
+
+static struct lane *nth_lane(void *ctx, unsigned i)
+{
+    struct fan *f = ctx;
+    return i < f->n ? &f->nodes[i]->lane : NULL;
+}
+
+static struct lane *lane_of(void *ctx, struct span key)
+{
+    return fan_lane_of(ctx, key);
+}
+
+static int follow(void *ctx, const char *line, struct err *err)
+{
+    return fan_follow(ctx, line, err);
+}
+
+static void recovered(void *ctx)
+{
+    fan_recovered(ctx);
+}
+
+static void join_lanes(struct fan *f)
+{
+    lane_peers_init(&f->peers);
+    f->peers.nth = nth_lane;
+    f->peers.of = lane_of;
+    f->peers.follow = follow;
+    f->peers.recovered = recovered;
+    f->peers.ctx = f;
+    f->lane_config.peers = &f->peers;
 }
 
 int fan_open(struct fan **ret, const struct fan_config *cfg, struct err *err)
@@ -128,6 +163,7 @@ int fan_open(struct fan **ret, const struct fan_config *cfg, struct err *err)
     f->store_dir = cfg->store_dir;
     f->store_max_bytes = cfg->store_max_bytes;
     snprintf(f->task, sizeof(f->task), "%s", cfg->task);
+    join_lanes(f);
     if (fan_connect(f, err) < 0) {
         fan_close(f);
         return -1;
@@ -142,6 +178,7 @@ void fan_close(struct fan *f)
     for (unsigned i = 0; i < f->n; i++)
         free_node(f->nodes[i]);
     fan_stream_free(f->stream);
+    lane_peers_release(&f->peers);
     free(f);
 }
 
@@ -165,8 +202,9 @@ int fan_pump(struct fan *f, const struct pollfd *fds, unsigned n, struct err *er
         struct lane *l = &f->nodes[i]->lane;
         bool readable = fds[i].revents != 0 || (l->conn && conn_pending(l->conn));
         if (lane_pump(l, readable, err) >= 0) continue;
-        if (l->lost && f->nodes[i]->used) fan_lose(f, l->lost);
-        if (f->nodes[i]->used || !l->lost) return -1;
+        bool needed = f->nodes[i]->used || lane_busy(l) || l->n_retry;
+        if (l->lost && needed) fan_lose(f, l->lost);
+        if (needed || !l->lost) return -1;
         lane_drop(l, LANE_LOST); /* it has no slots any more */
     }
     return 0;
@@ -174,27 +212,10 @@ int fan_pump(struct fan *f, const struct pollfd *fds, unsigned n, struct err *er
 
 int fan_drain(struct fan *f, struct err *err)
 {
-    for (;;) {
-        bool idle = true;
-        for (unsigned i = 0; i < f->n; i++) {
-            if (!f->nodes[i]->lane.conn) continue;
-            if (lane_drain(&f->nodes[i]->lane, err) < 0) return -1;
-        }
-        for (unsigned i = 0; i < f->n; i++)
-            idle &= !lane_busy(&f->nodes[i]->lane) && f->nodes[i]->lane.n_retry == 0;
-        if (idle) return 0;
-    }
+    return lane_peers_drain(&f->peers, err);
 }
 
 /* --- following --- */
-
-bool fan_is_redirect(const char *line)
-{
-    static const char *const words[] = {"MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN"};
-    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-        if (strncmp(line, words[i], strlen(words[i])) == 0) return true;
-    return false;
-}
 
 static bool same_owners(const struct fan *f, const struct cluster_map *m)
 {

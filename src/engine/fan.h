@@ -45,6 +45,7 @@ struct fan {
     enum lane_lost lost;            /* pause->lost as well */
     struct lane *pause;             /* has no connection: what is waited for, and for how long */
     struct lane_config lane_config; /* but for the connection */
+    struct lane_peers peers;        /* of all lanes */
     char task[CHECKPOINT_KEY_MAX];  /* the name that connections are known by */
     const char *store_dir;
     uint64_t store_max_bytes;
@@ -87,7 +88,10 @@ static inline struct lane *fan_lane_of(struct fan *f, struct span key)
 KH_MUST int fan_drain(struct fan *f, struct err *err);
 /* "MOVED ...", "ASK ...", "TRYAGAIN ...", "CLUSTERDOWN ...": an error line that tells to go
  * elsewhere, or to come back later. */
-bool fan_is_redirect(const char *line);
+static inline bool fan_is_redirect(const char *line)
+{
+    return refusal_is_redirect(line);
+}
 /* Read the map again after such an answer, and wait a while when nothing is new. Lanes that a
  * caller holds stay valid, but may have become the wrong ones. -1 with `lost` set: a primary is
  * none any more; ERR_BUSY: it has lasted for the task's retry time. */

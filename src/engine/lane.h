@@ -71,8 +71,23 @@ enum lane_lost {
     LANE_FENCED,   /* somebody has touched the checkpoint: the batch came to nothing */
 };
 
+/* The lanes to the nodes of one cluster. What is refused by MOVED, ASK, TRYAGAIN or CLUSTERDOWN is
+ * then not refused for good: items are sent again, over the lane that their key has by then; calls
+ * and batches come back to the caller, who asks `of` anew. */
+struct lane_peers {
+    struct lane *(*nth)(void *ctx, unsigned i); /* all of them, from 0 on; NULL: no more */
+    struct lane *(*of)(void *ctx, struct span key);
+    int (*follow)(void *ctx, const char *line, struct err *err); /* fan_follow() */
+    void (*recovered)(void *ctx);
+    void *ctx;
+    struct buf rest; /* items to be sent again */
+};
+void lane_peers_init(struct lane_peers *p);
+void lane_peers_release(struct lane_peers *p);
+
 struct lane {
-    struct conn *conn; /* owned; NULL while lost */
+    struct conn *conn;        /* owned; NULL while lost */
+    struct lane_peers *peers; /* NULL: it is by itself. Borrowed */
     enum lane_lost lost;
     /* A whole WATCH and GET, sent behind the EXEC of batches with a checkpoint, for its key, of
      * fence_db; empty: none (docs/decisions/0003). Borrowed. */
@@ -115,7 +130,8 @@ struct lane {
 };
 
 struct lane_config {
-    struct conn *conn; /* taken over, also on failure */
+    struct conn *conn;        /* taken over, also on failure */
+    struct lane_peers *peers; /* of a cluster; else NULL */
     struct refusals *refusals;
     struct counters *counters;
     const atomic_bool *stop;
@@ -147,8 +163,11 @@ bool lane_busy(const struct lane *l);
  * written (<= n). Selects database `db` first when another one is selected. */
 KH_MUST int lane_reserve(struct lane *l, int64_t db, size_t n, uint8_t **ret, struct err *err);
 KH_MUST int lane_commit(struct lane *l, const struct lane_item *item, struct err *err);
-/* Wait until all items are answered, passing faults included. */
+/* Wait until all items are answered, passing faults included. Of several lanes those that have to
+ * be sent again may have gone to others: when any had to, all are drained. */
 KH_MUST int lane_drain(struct lane *l, struct err *err);
+/* All of them. */
+KH_MUST int lane_peers_drain(struct lane_peers *p, struct err *err);
 
 /* --- calls --- */
 /* Have database db selected; drains first when another one is. */
@@ -163,7 +182,8 @@ static inline void lane_call_main(struct lane *l, uint64_t n)
 }
 /* Wait for all replies; l->outcome tells. No retries: the caller decides. */
 KH_MUST int lane_call_wait(struct lane *l, struct err *err);
-/* One request, drained before, passing faults waited out; l->outcome.last is its reply. */
+/* One request, drained before, passing faults waited out; l->outcome.last is its reply. With peers
+ * it may be a redirection, see refusal_is_redirect(). */
 KH_MUST int lane_call(struct lane *l, const struct lane_part *parts, unsigned n_parts,
                       struct err *err);
 /* Same from C strings, in database db (-1: whichever). */
@@ -174,5 +194,14 @@ KH_MUST int lane_call_strs(struct lane *l, int64_t db, size_t argc, const struct
  * ERR_BUSY after the task's retry time. lane_recovered() when a write has gone through again. */
 KH_MUST int lane_pause(struct lane *l, const char *why, struct err *err);
 void lane_recovered(struct lane *l);
+
+/* --- lane.c for lane_peers.c --- */
+
+/* All items answered, some of them perhaps refused in passing. */
+KH_MUST int lane_flush(struct lane *l, struct err *err);
+/* An item whose bytes are at hand. Waits for room. 1: not sent, for others have been refused
+ * meanwhile. */
+KH_MUST int lane_put_again(struct lane *l, const struct lane_item *item, const uint8_t *bytes,
+                           struct err *err);
 
 #endif

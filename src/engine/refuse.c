@@ -44,6 +44,15 @@ enum refusal refusal_classify(const char *line)
     return REFUSAL_HARD;
 }
 
+bool refusal_is_redirect(const char *line)
+{
+    static const char *const words[] = {"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"};
+    line = reason(line);
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        if (starts_with_word(line, words[i])) return true;
+    return false;
+}
+
 bool refusal_is_oom(const char *line)
 {
     return starts_with_word(reason(line), "OOM");

@@ -17,6 +17,10 @@ enum refusal {
 /* `line` is an error reply without its '-'. Looks through "EXECABORT ... because of: OOM ...". */
 enum refusal refusal_classify(const char *line);
 
+/* MOVED, ASK, TRYAGAIN, CLUSTERDOWN, by itself or inside EXECABORT: the node of a cluster does not
+ * have the slot now. Nothing was applied. */
+bool refusal_is_redirect(const char *line);
+
 /* Of those that pass: is the target out of memory? */
 bool refusal_is_oom(const char *line);
 
