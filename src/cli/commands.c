@@ -144,7 +144,8 @@ static const struct cli_command commands[] = {
         .brief = "list the migrations, running or not",
         .about = "Lists the tasks that migrate has begun and not come to the end of: whether a "
                  "process runs it, what it does or how it ended, how far it is behind, the keys "
-                 "loaded and writes refused in its last run, and when that was last heard of.\n"
+                 "loaded, the writes refused in its last run, when that was last heard of; and "
+                 "what it waits for, why, and how long yet.\n"
                  "A task whose files are damaged is listed as such. No tasks are no error.\n",
         .examples = status_examples,
         .run = cli_status,

@@ -359,6 +359,10 @@ static int open_state(struct migrate *m, struct err *err)
 {
     if (task_way(&m->cfg.task) != TASK_MIGRATE) return 0;
     if (state_open(&m->state, &m->cfg.task, &m->options, err) < 0) return -1;
+    const struct state_progress *p = state_progress(m->state);
+    counter_set(&m->counters.keys_before, p->keys_before);
+    counter_set(&m->counters.commands_before, p->commands_before);
+    look(m);
     if (!m->way->known || state_known(m->state)) return 0;
     return err_set(err, ERR_REFUSED,
                    "the task %s has moved nothing yet: there is nothing to go on with",

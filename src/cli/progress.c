@@ -227,7 +227,7 @@ static void trouble_row(const struct metrics *m, char *row, size_t size)
         snprintf(row + n, size - (size_t)n, "   keys of the snapshot %s", keys);
 }
 
-static const char *waiting_words(uint64_t waiting_for)
+const char *progress_waiting(uint64_t waiting_for)
 {
     switch ((enum counters_waits)waiting_for) {
     case COUNTERS_WAITS_FOR_NONE: break;
@@ -248,7 +248,7 @@ static double waiting_left_s(const struct metrics *m)
 static const char *waiting_row(const struct metrics *m, char *row, size_t size)
 {
     char left[SHOWN];
-    const char *words = waiting_words(m->waiting_for);
+    const char *words = progress_waiting(m->waiting_for);
     *row = 0;
     if (words)
         snprintf(row, size, "%s; given up in %s", words,
@@ -346,7 +346,8 @@ void progress_json(const struct progress *p, struct text *t)
     text_json_u64(t, "spool_ram_bytes", m->spool_ram_bytes);
     text_json_u64(t, "spool_disk_bytes", m->spool_disk_bytes);
     text_json_known(t, "left_s", f.left_s);
-    text_json_text(t, "waiting", waiting_words(m->waiting_for));
-    text_json_known(t, "waiting_left_s", waiting_words(m->waiting_for) ? waiting_left_s(m) : -1);
+    text_json_text(t, "waiting", progress_waiting(m->waiting_for));
+    text_json_known(t, "waiting_left_s", progress_waiting(m->waiting_for) ? waiting_left_s(m) : -1);
+    text_json_text(t, "waiting_why", m->waiting_for ? m->waiting_why : NULL);
     text_add(t, "}\n");
 }

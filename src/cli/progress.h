@@ -50,6 +50,9 @@ unsigned progress_block(const struct progress *p, const struct progress_style *s
 void progress_line(const struct progress *p, struct text *t); /* one line, however wide */
 void progress_json(const struct progress *p, struct text *t); /* one line */
 
+/* "source is lost, called again", NULL: nothing is waited for. */
+const char *progress_waiting(uint64_t waiting_for);
+
 /* "1 h 02 min", "3 min 04 s", "5.0 s". Returns out. */
 char *progress_time(char *out, size_t size, double seconds);
 

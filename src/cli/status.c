@@ -74,6 +74,20 @@ static const char *lag(char *out, size_t size, const struct state_seen *t)
     return num_human_bytes(out, size, (uint64_t)t->lag_bytes);
 }
 
+/* "source is lost, called again; given up in 11 h 59 min: connection refused", "" for nothing. */
+static const char *waits(char *out, size_t size, const struct state_seen *t, int64_t now_ms)
+{
+    char left[32];
+    const char *what = progress_waiting((uint64_t)t->waiting_for);
+    *out = 0;
+    if (!what) return out;
+    double left_s = (double)(t->waiting_until_ms - now_ms) / 1000;
+    snprintf(out, size, "%s; given up in %s%s%s", what,
+             progress_time(left, sizeof(left), left_s > 0 ? left_s : 0),
+             *t->waiting_why ? ": " : "", t->waiting_why);
+    return out;
+}
+
 /* --- the table --- */
 
 static void put_header(struct text *t)
@@ -109,17 +123,18 @@ static void put_words(struct text *t, const char *what, const char *words)
 
 static void put_row(struct text *t, const struct state_seen *seen, int64_t now_ms)
 {
-    char words[32];
+    char words[32], waiting[400];
     text_add(t, seen->name);
     if (strlen(seen->name) + 2 > RUNS) text_add(t, "\n");
     put_cell(t, RUNS, runs(seen, words, sizeof(words)));
     put_cell(t, PHASE, phase_of(seen));
     put_cell(t, LAG, lag(words, sizeof(words), seen));
-    put_cell(t, KEYS, count(words, sizeof(words), seen->keys_written));
+    put_cell(t, KEYS, count(words, sizeof(words), seen->keys));
     put_cell(t, ERRORS, count(words, sizeof(words), seen->errors));
     put_cell(t, HEARD, ago(words, sizeof(words), now_ms, seen->updated_ms));
     text_add(t, "\n");
     if (!seen->running && *seen->error) put_words(t, "", seen->error);
+    if (*waits(waiting, sizeof(waiting), seen, now_ms)) put_words(t, "", waiting);
 }
 
 static int add_row(struct status *s, const struct state_seen *seen)
@@ -180,7 +195,7 @@ static void put_heard(struct status *s, const struct state_seen *seen)
 
 static int put_full(struct status *s, const struct state_seen *seen, const char *root)
 {
-    char words[PATH_MAX + STATE_NAME_MAX + 2], number[32];
+    char words[PATH_MAX + STATE_NAME_MAX + 2], number[32], waiting[400];
     struct text *t = &s->text;
     put_line(t, "task", seen->name);
     snprintf(words, sizeof(words), "%s/%s", root, seen->name);
@@ -193,10 +208,11 @@ static int put_full(struct status *s, const struct state_seen *seen, const char 
                                          : runs(seen, number, sizeof(number)));
     if (seen->running) put_line(t, "phase", phase_of(seen));
     put_end(t, seen);
+    if (*waits(waiting, sizeof(waiting), seen, s->now_ms)) put_line(t, "waits", waiting);
     put_lag(t, seen);
     put_count(t, "snapshots", (int64_t)seen->progress.snapshots);
-    put_count(t, "keys", seen->keys_written);
-    put_count(t, "commands", seen->commands_written);
+    put_count(t, "keys", seen->keys);
+    put_count(t, "commands", seen->commands);
     put_count(t, "errors", seen->errors);
     put_heard(s, seen);
     return 0;
@@ -223,7 +239,16 @@ static void json_words(struct text *t, const char *name, const char *words)
     text_json_text(t, name, *words ? words : NULL);
 }
 
-static void put_json(struct text *t, const struct state_seen *seen)
+static void json_waiting(struct text *t, const struct state_seen *seen, int64_t now_ms)
+{
+    const char *what = progress_waiting((uint64_t)seen->waiting_for);
+    int64_t left = seen->waiting_until_ms - now_ms;
+    text_json_text(t, "waiting", what);
+    json_words(t, "waiting_why", seen->waiting_why);
+    json_known(t, "waiting_left_ms", !what ? -1 : left > 0 ? left : 0);
+}
+
+static void put_json(struct text *t, const struct state_seen *seen, int64_t now_ms)
 {
     text_json_open(t, '{');
     text_json_text(t, "task", seen->name);
@@ -237,10 +262,11 @@ static void put_json(struct text *t, const struct state_seen *seen)
     json_words(t, "phase", seen->phase);
     json_words(t, "outcome", seen->outcome);
     json_words(t, "error", seen->error);
+    json_waiting(t, seen, now_ms);
     json_known(t, "lag_bytes", seen->lag_bytes);
     json_known(t, "lag_ms", seen->lag_ms);
-    json_known(t, "keys", seen->keys_written);
-    json_known(t, "commands", seen->commands_written);
+    json_known(t, "keys", seen->keys);
+    json_known(t, "commands", seen->commands);
     json_known(t, "errors", seen->errors);
     json_known(t, "wall_ms", seen->updated_ms);
     text_add(t, "}\n");
@@ -258,7 +284,7 @@ static int add(void *ctx, const struct state_seen *seen, struct err *err)
     struct status *s = ctx;
     (void)err;
     if (is_json(s))
-        put_json(&s->text, seen);
+        put_json(&s->text, seen, s->now_ms);
     else
         add_row(s, seen);
     s->tasks++;

@@ -19,6 +19,7 @@ void metrics_take(struct metrics *ret, struct counters *c, int64_t wall_ms, int6
             .skipped = counter_get(&c->db[i].skipped),
             .errors = counter_get(&c->db[i].errors),
         };
+    counters_get_why(c, ret->waiting_why);
 }
 
 const char *metrics_phase_name(uint64_t phase, bool file)
@@ -106,6 +107,7 @@ void metrics_json(struct text *t, const struct metrics *m, const struct task_con
     text_json_i64(t, "mono_ms", m->mono_ms);
     text_json_text(t, "phase", metrics_phase_name(m->phase, cfg->file));
     put_end(t, end);
+    text_json_text(t, "waiting_why", !end && m->waiting_for ? m->waiting_why : NULL);
     if (cfg->file)
         metrics_json_file(t, "source", cfg->file);
     else

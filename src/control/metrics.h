@@ -19,6 +19,7 @@ struct metrics {
     struct metrics_db {
         uint64_t keys, bytes, commands, skipped, errors;
     } db[COUNTERS_DBS];
+    char waiting_why[COUNTERS_WHY]; /* "": for nothing */
 };
 
 void metrics_take(struct metrics *ret, struct counters *c, int64_t wall_ms, int64_t mono_ms);

@@ -12,15 +12,28 @@
 #define PAUSE_MIN_MS  100
 #define PAUSE_MAX_MS  5000
 #define PAUSE_LOAD_MS 60000
+#define WHY_MS        500
 
 /* --- waiting --- */
 
-static void tell_waiting(struct run *r, uint64_t side)
+static void tell_waiting(struct run *r, enum counters_waits side, int64_t until_ms, const char *why)
 {
-    counter_set(&r->counters->waiting_for, side);
-    counter_set(&r->counters->waiting_until_ms,
-                side ? (uint64_t)(clock_mono_ms() + r->cfg->retry_time_ms) : 0);
-    if (side) counter_add(&r->counters->links_lost, 1);
+    counters_wait(r->counters, side, until_ms, why);
+    r->why_ms = clock_mono_ms() + WHY_MS;
+}
+
+static void tell_over(struct run *r)
+{
+    counters_wait(r->counters, COUNTERS_WAITS_FOR_NONE, 0, "");
+}
+
+/* Refused now, where it was cut at first. */
+static void tell_why(struct run *r, struct redial *dial)
+{
+    char why[COUNTERS_WHY];
+    if (clock_mono_ms() < r->why_ms) return;
+    r->why_ms = clock_mono_ms() + WHY_MS;
+    if (*redial_why(dial, why, sizeof(why))) counters_set_why(r->counters, why);
 }
 
 static int pause_ms(struct run *r, int64_t ms, struct err *err)
@@ -35,8 +48,10 @@ static int pause_ms(struct run *r, int64_t ms, struct err *err)
 
 /* --- both sides, in place --- */
 
-static int meet_both(struct run *r, struct err *err)
+/* *ret_side: which of them stands in the way. */
+static int meet_both(struct run *r, enum counters_waits *ret_side, struct err *err)
 {
+    *ret_side = COUNTERS_WAITS_FOR_TARGET;
     run_phase(r, PHASE_CONNECT);
     facts_release(&r->target_facts);
     if (run_meet_target(r, err) < 0) return -1;
@@ -50,6 +65,7 @@ static int meet_both(struct run *r, struct err *err)
         r->probe = NULL;
     }
     if (r->psync.conn) return 0;
+    *ret_side = COUNTERS_WAITS_FOR_SOURCE;
     facts_release(&r->source_facts);
     if (run_meet_source(r, err) < 0) return -1;
     if (r->source_facts.loading) return err_set(err, ERR_BUSY, "source: is loading its data");
@@ -70,23 +86,29 @@ int migrate_meet_again(struct run *r, struct err *err)
     int64_t pause = r->pause_ms ? r->pause_ms : PAUSE_MIN_MS;
     r->pause_ms = pause * 2 > PAUSE_LOAD_MS ? PAUSE_LOAD_MS : pause * 2;
     bool told = false;
+    enum counters_waits side;
     if (!r->lost_since_ms) r->lost_since_ms = clock_mono_ms();
-    tell_waiting(r, COUNTERS_WAITS_FOR_TARGET);
+    int64_t until = r->lost_since_ms + r->cfg->retry_time_ms;
     for (;;) {
         if (r->began && pause_ms(r, pause, err) < 0) return -1;
-        if (meet_both(r, err) == 0) break;
+        if (meet_both(r, &side, err) == 0) break;
         part(r);
         if (err_class(err->code) != ERR_CLASS_TRANSIENT) return -1;
-        if (!r->began && pause_ms(r, pause, err) < 0) return -1;
+        tell_waiting(r, side, until, err->msg);
+        if (!told) counter_add(&r->counters->links_lost, 1);
         if (!told)
             log_warn("%s; again, for %lld s at most", err->msg,
                      (long long)(r->cfg->retry_time_ms / 1000));
         told = true;
-        if (clock_mono_ms() - r->lost_since_ms > r->cfg->retry_time_ms)
-            return err_wrap(err, "gave up (--retry-time waits longer)");
+        struct err stopped;
+        if (!r->began && pause_ms(r, pause, &stopped) < 0) {
+            *err = stopped;
+            return -1;
+        }
+        if (clock_mono_ms() > until) return err_wrap(err, "gave up (--retry-time waits longer)");
         if (pause < PAUSE_MAX_MS) pause = pause * 2 > PAUSE_MAX_MS ? PAUSE_MAX_MS : pause * 2;
     }
-    tell_waiting(r, COUNTERS_WAITS_FOR_NONE);
+    tell_over(r);
     return 0;
 }
 
@@ -110,7 +132,9 @@ static void dial(struct run *r, struct redial **dial, bool source, int64_t give_
         cfg.psync = &req;
     }
     log_warn("%s; calling again, for %lld s at most", why->msg, (long long)(give_up_ms / 1000));
-    tell_waiting(r, source ? COUNTERS_WAITS_FOR_SOURCE : COUNTERS_WAITS_FOR_TARGET);
+    tell_waiting(r, source ? COUNTERS_WAITS_FOR_SOURCE : COUNTERS_WAITS_FOR_TARGET,
+                 clock_mono_ms() + give_up_ms, why->msg);
+    counter_add(&r->counters->links_lost, 1);
     struct err err;
     if (redial_start(dial, &cfg, &err) < 0) log_error("%s", err.msg);
 }
@@ -124,14 +148,20 @@ static enum relinked relink(void *ctx, struct err *err)
         if (!r->source_dial) return RELINK_GIVEN_UP;
     }
     int rc = redial_poll(r->source_dial, &got, err);
-    if (rc == 0) return RELINK_WAIT;
+    if (rc == 0) {
+        if (!r->target_dial) tell_why(r, r->source_dial);
+        return RELINK_WAIT;
+    }
     redial_free(r->source_dial);
     r->source_dial = NULL;
     if (rc < 0) {
         r->gave_up = true;
         return RELINK_GIVEN_UP;
     }
-    tell_waiting(r, r->target_dial ? COUNTERS_WAITS_FOR_TARGET : COUNTERS_WAITS_FOR_NONE);
+    if (r->target_dial)
+        tell_waiting(r, COUNTERS_WAITS_FOR_TARGET, r->target_until_ms, "");
+    else
+        tell_over(r);
     psync_release(&r->psync);
     r->psync = got.psync;
     facts_release(&r->source_facts);
@@ -166,8 +196,10 @@ static int call_target(struct run *r, int64_t give_up_ms, const struct err *why,
     int rc;
     dial(r, &r->target_dial, false, give_up_ms, &first);
     if (!r->target_dial) return err_set(err, ERR_NOMEM, "cannot start a thread");
-    while ((rc = redial_poll(r->target_dial, ret, err)) == 0)
+    while ((rc = redial_poll(r->target_dial, ret, err)) == 0) {
+        tell_why(r, r->target_dial);
         if (*r->stop || pipeline_step(&r->pl, 100, err) < 0) break;
+    }
     redial_free(r->target_dial);
     r->target_dial = NULL;
     if (rc > 0) return 1;
@@ -207,6 +239,7 @@ int migrate_find_target(struct run *r, struct err *err)
     struct redial_result got = {0};
     struct err why = *err;
     int64_t until = clock_mono_ms() + r->cfg->retry_time_ms, pause = PAUSE_MIN_MS;
+    r->target_until_ms = until;
     lane_drop(&r->pl.lane, LANE_LOST);
     for (;;) {
         int64_t left = until - clock_mono_ms();
@@ -215,7 +248,7 @@ int migrate_find_target(struct run *r, struct err *err)
         rc = take(r, &got, &why);
         if (rc < 0) *err = why;
         if (rc >= 0 || err_class(why.code) != ERR_CLASS_TRANSIENT || *r->stop) {
-            tell_waiting(r, COUNTERS_WAITS_FOR_NONE);
+            tell_over(r);
             return rc;
         }
         rc = wait_a_while(r, pause, err);

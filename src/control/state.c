@@ -248,6 +248,7 @@ static int know(const struct state *s, struct before *before, const struct state
 static void go_on(struct state *s, const struct before *before)
 {
     s->progress = before->progress;
+    state_moved_read(&s->progress, s->dir);
     s->created_ms = before->task.created_ms;
     memcpy(s->id, before->task.id, sizeof(s->id));
 }

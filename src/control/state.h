@@ -23,6 +23,7 @@
 
 #include "base/buf.h"
 #include "control/options.h"
+#include "engine/counters.h"
 #include "engine/task.h"
 
 #include <stdatomic.h>
@@ -40,16 +41,18 @@ const char *state_phase_name(enum state_phase phase); /* "loading", as in state.
 
 struct state_progress {
     enum state_phase phase;
-    uint64_t snapshots;     /* taken so far */
-    char replid[41];        /* history of the stream received last; "" none */
-    char replid_before[41]; /* another name of it: of before a failover of the source; "" none */
-    uint64_t spool_pos;     /* this position in the spool ... */
-    uint64_t spool_offset;  /* ... is this replication offset of it */
-    bool spool_valid;       /* the two hold for the files in spool/ */
-    bool clean;             /* the last run ended in order: no deadlines are held on the target */
-    int64_t hold_base_ms;   /* see hold.h; 0 none */
-    bool import_ours;       /* the task has turned on the target's import mode (import_mode.h) */
-    uint64_t seed;          /* of keysets; made when the folder is made */
+    uint64_t snapshots;       /* taken so far */
+    char replid[41];          /* history of the stream received last; "" none */
+    char replid_before[41];   /* another name of it: of before a failover of the source; "" none */
+    uint64_t spool_pos;       /* this position in the spool ... */
+    uint64_t spool_offset;    /* ... is this replication offset of it */
+    bool spool_valid;         /* the two hold for the files in spool/ */
+    bool clean;               /* the last run ended in order: no deadlines are held on the target */
+    int64_t hold_base_ms;     /* see hold.h; 0 none */
+    bool import_ours;         /* the task has turned on the target's import mode (import_mode.h) */
+    uint64_t keys_before;     /* of the snapshot, loaded by runs before this one */
+    uint64_t commands_before; /* of the stream, the same */
+    uint64_t seed;            /* of keysets; made when the folder is made */
 };
 
 struct state;
@@ -124,7 +127,11 @@ struct state_seen {
     char phase[24];
     char outcome[24]; /* of the last run, if it has ended */
     char error[300];  /* that it ended with */
-    int64_t lag_bytes, lag_ms, keys_written, commands_written, errors;
+    int64_t lag_bytes, lag_ms, errors;
+    int64_t keys, commands;   /* runs before the last included */
+    int64_t waiting_for;      /* enum counters_waits; 0 unless it runs */
+    int64_t waiting_until_ms; /* unix ms */
+    char waiting_why[COUNTERS_WHY];
     int64_t updated_ms; /* unix ms of metrics.json */
 };
 

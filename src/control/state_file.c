@@ -238,6 +238,8 @@ void state_progress_put(struct text *t, const struct state_progress *p, const ch
     put_flag(t, "clean", p->clean);
     put_flag(t, "import_ours", p->import_ours);
     text_json_i64(t, "hold_base_ms", p->hold_base_ms);
+    text_json_u64(t, "keys_before", p->keys_before);
+    text_json_u64(t, "commands_before", p->commands_before);
     text_json_text(t, "seed", seed);
     text_add(t, "}\n");
 }
@@ -268,6 +270,8 @@ static int read_progress(struct state_progress *ret, char spool_dir[PATH_MAX], c
     p.clean = get_flag(&f, "clean");
     p.import_ours = get_flag(&f, "import_ours");
     p.hold_base_ms = get_number(&f, "hold_base_ms");
+    p.keys_before = (uint64_t)get_number(&f, "keys_before");
+    p.commands_before = (uint64_t)get_number(&f, "commands_before");
     get_hex(&f, "seed", seed, sizeof(seed) - 1, false);
     p.seed = strtoull(seed, NULL, 16);
     snprintf(spool_dir, PATH_MAX, "%s", get_text(&f, "spool_dir"));
@@ -303,22 +307,59 @@ static int64_t figure(const json_t *of, const char *name)
     return json_is_integer(v) && json_integer_value(v) >= 0 ? json_integer_value(v) : -1;
 }
 
-void state_metrics_read(struct state_seen *ret, const char *dir)
+/* It is not synced, and tells nothing that a task depends on: as good as not there. */
+static json_t *load_metrics(const char *dir)
 {
     char path[PATH_MAX];
     struct err err;
     json_t *json = NULL;
-    /* It is not synced, and tells nothing that a task depends on: as good as not there. */
-    if (state_path(path, dir, "metrics.json", &err) < 0 || load(&json, path, &err) < 0) json = NULL;
+    if (state_path(path, dir, "metrics.json", &err) < 0 || load(&json, path, &err) < 0) return NULL;
+    return json;
+}
+
+/* Sum of two, or the first where the second is not told. */
+static int64_t sum(const json_t *of, const char *name, const char *before)
+{
+    int64_t n = figure(of, name), more = figure(of, before), ret;
+    return n < 0 || more < 0 || __builtin_add_overflow(n, more, &ret) ? n : ret;
+}
+
+void state_moved_read(struct state_progress *p, const char *dir)
+{
+    json_t *json = load_metrics(dir);
+    const json_t *counters = json_object_get(json, "counters");
+    int64_t keys = sum(counters, "keys_written", "keys_before");
+    int64_t commands = sum(counters, "commands_written", "commands_before");
+    if (keys >= 0) p->keys_before = (uint64_t)keys;
+    if (commands >= 0) p->commands_before = (uint64_t)commands;
+    json_decref(json);
+}
+
+static void read_waiting(struct state_seen *ret, const json_t *of, const json_t *counters)
+{
+    int64_t until = figure(counters, "waiting_until_ms"), mono = figure(of, "mono_ms");
+    ret->waiting_for = ret->running && !*ret->outcome ? figure(counters, "waiting_for") : 0;
+    if (ret->waiting_for <= 0 || until < 0 || mono < 0 || ret->updated_ms < 0) {
+        ret->waiting_for = 0;
+        return;
+    }
+    ret->waiting_until_ms = ret->updated_ms + (until > mono ? until - mono : 0);
+    copy_text(ret->waiting_why, sizeof(ret->waiting_why), of, "waiting_why");
+}
+
+void state_metrics_read(struct state_seen *ret, const char *dir)
+{
+    json_t *json = load_metrics(dir);
     const json_t *counters = json_object_get(json, "counters");
     copy_text(ret->phase, sizeof(ret->phase), json, "phase");
     copy_text(ret->outcome, sizeof(ret->outcome), json, "outcome");
     copy_text(ret->error, sizeof(ret->error), json, "error");
     ret->lag_bytes = figure(counters, "lag_bytes");
     ret->lag_ms = figure(counters, "lag_ms");
-    ret->keys_written = figure(counters, "keys_written");
-    ret->commands_written = figure(counters, "commands_written");
+    ret->keys = sum(counters, "keys_written", "keys_before");
+    ret->commands = sum(counters, "commands_written", "commands_before");
     ret->errors = figure(counters, "errors");
     ret->updated_ms = figure(json, "wall_ms");
+    read_waiting(ret, json, counters);
     json_decref(json);
 }

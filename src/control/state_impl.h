@@ -71,6 +71,9 @@ KH_MUST int state_progress_read(struct state_progress *ret, char spool_dir[PATH_
 /* Of the options given those that make the task what it is: an object, without passwords. */
 KH_MUST int state_keep_options(json_t **ret, const struct option_values *options, struct err *err);
 
+/* What all runs have moved so far, by the file of the last one; left as they are where it cannot be
+ * read. */
+void state_moved_read(struct state_progress *p, const char *dir);
 /* metrics.json, as far as it tells. */
 void state_metrics_read(struct state_seen *ret, const char *dir);
 

@@ -47,6 +47,8 @@ typedef _Atomic uint64_t counter;
     X(retries, "writes sent again after a passing fault")                                          \
     X(waits_ms, "milliseconds spent waiting for passing faults to go away")                        \
     X(snapshots, "snapshots that the task has taken, runs before this one included")               \
+    X(keys_before, "keys of the snapshot loaded by runs of the task before this one")              \
+    X(commands_before, "commands of the stream written by runs before this one")                   \
     X(links_lost, "times that a side was lost and called again")                                   \
     X(waiting_for, "what is waited for now: 1 source, 2 target, 3 target takes no writes, 0 none") \
     X(waiting_until_ms, "monotonic ms at which that is given up")                                  \
@@ -69,6 +71,9 @@ enum counters_waits { /* waiting_for */
                       COUNTERS_WAITS_FOR_WRITES, /* of the target, which is there */
 };
 
+#define COUNTERS_WHY_WORDS 32
+#define COUNTERS_WHY       (COUNTERS_WHY_WORDS * 8)
+
 struct counters {
 #define X(name, help) counter name;
     COUNTERS_TABLE(X)
@@ -76,7 +81,15 @@ struct counters {
     struct {
         counter keys, bytes, commands, skipped, errors;
     } db[COUNTERS_DBS]; /* by database of the source */
+    struct counters_why {
+        counter turns, word[COUNTERS_WHY_WORDS];
+    } why; /* what is waited for is waited for */
 };
+
+/* What is waited for, until when at most (monotonic), why; NONE: it is over. */
+void counters_wait(struct counters *c, enum counters_waits what, int64_t until_ms, const char *why);
+void counters_set_why(struct counters *c, const char *why);
+void counters_get_why(struct counters *c, char ret[COUNTERS_WHY]); /* any thread; "" none */
 
 static inline void counter_add(counter *c, uint64_t n)
 {

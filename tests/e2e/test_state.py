@@ -137,6 +137,62 @@ def test_status_after_a_kill_and_a_failure(streaming, tasks, target):
     assert re.search(r"^ended +failed: target", tasks.status("shop"), re.M)
 
 
+def test_status_tells_what_is_waited_for(streaming, tasks, source, target):
+    k = streaming("--retry-time", "1h")
+    assert tasks.json()["shop"]["waiting"] is None
+    target.kill()
+    wait_for(lambda: "refused" in (tasks.json()["shop"]["waiting_why"] or ""))
+    t = tasks.json()["shop"]
+    assert t["waiting"].startswith("target is lost") and 3500_000 < t["waiting_left_ms"] < 3600_000
+    table = tasks.status()
+    assert "    target is lost, called again; given up in 59 min" in table
+    assert max(map(len, table.splitlines())) <= 80
+    assert re.search(r"^waits +target is lost, called again; given up in 59 min", tasks.status("shop"),
+                     re.M)
+    target.restart()
+    wait_for(lambda: tasks.json()["shop"]["waiting"] is None)
+    assert "waits" not in tasks.status("shop")
+    source.kill()
+    wait_for(lambda: "refused" in (tasks.json()["shop"]["waiting_why"] or ""))
+    assert tasks.json()["shop"]["waiting"].startswith("source is lost")
+    k.proc.kill()
+    k.wait()
+    assert tasks.json()["shop"]["waiting"] is None
+    # a run that finds a side gone from its start
+    os.unlink(tasks.path("shop", "metrics.json"))
+    again = subprocess.Popen(k.args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                             stdin=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: "refused" in (tasks.json()["shop"]["waiting_why"] or ""))
+        assert tasks.json()["shop"]["waiting"].startswith("source is lost")
+    finally:
+        again.kill()
+        again.wait()
+
+
+def test_status_counts_the_keys_of_all_runs(streaming, keyhaul, tasks, source, target):
+    streaming().finish()
+    keys = tasks.json()["shop"]["keys"]
+    assert keys >= 500
+    for _ in range(2):
+        before = tasks.json()["shop"]["commands"]
+        k = streaming()
+        source.call("SET", "more", "1")
+        k.wait_caught_up()
+        k.finish()
+        t = tasks.json()["shop"]
+        assert t["keys"] == keys and t["commands"] > before
+    # one that ends before it has moved anything forgets nothing
+    source.kill()
+    keyhaul(source, target, "--state-dir", tasks.dir, "--task", "shop", "--retry-time", "0s").expect(1)
+    assert tasks.json()["shop"]["keys"] == keys
+    source.restart()
+    source.call("MSET", *(x for i in range(400) for x in ("k%d" % i, i)))
+    # loaded again, keys are not counted twice
+    keyhaul(source, target, "--state-dir", tasks.dir, "--task", "shop", "--restart").finish()
+    assert 400 <= tasks.json()["shop"]["keys"] <= 402
+
+
 def test_long_names_fit(tasks, keyhaul, source, target):
     """Names made of addresses are longer than their column, and IPv6 is no name."""
     k = keyhaul(source, target, "--state-dir", tasks.dir)

@@ -339,6 +339,7 @@ static void waits(void **state)
         f->m.phase = phases[i];
         f->m.waiting_for = COUNTERS_WAITS_FOR_TARGET;
         f->m.waiting_until_ms = (uint64_t)f->m.mono_ms + 3600000;
+        snprintf(f->m.waiting_why, sizeof(f->m.waiting_why), "gone");
         progress_add(&f->p, &f->m);
         text_clear(&f->t);
         assert_int_equal(progress_block(&f->p, &style, &f->t), i ? 2 : 5);
@@ -351,7 +352,7 @@ static void waits(void **state)
         text_clear(&f->t);
         progress_json(&f->p, &f->t);
         assert_non_null(strstr(shown(f), "\"waiting\":\"target is lost, called again\","
-                                         "\"waiting_left_s\":3600.0}"));
+                                         "\"waiting_left_s\":3600.0,\"waiting_why\":\"gone\"}"));
     }
 }
 
@@ -368,7 +369,7 @@ static void json_line(void **state)
         "\"keys_skipped\":0,\"commands\":0,\"bytes\":400000000,\"keys_per_s\":10000.0,"
         "\"commands_per_s\":0.0,\"bytes_per_s\":100000000.0,\"errors\":0,\"retries\":0,"
         "\"lag_bytes\":0,\"lag_ms\":0,\"spool_ram_bytes\":4000000,\"spool_disk_bytes\":0,"
-        "\"left_s\":6.0,\"waiting\":null,\"waiting_left_s\":null}\n");
+        "\"left_s\":6.0,\"waiting\":null,\"waiting_left_s\":null,\"waiting_why\":null}\n");
 }
 
 static void times(void **state)

@@ -551,14 +551,68 @@ static void test_see(void **state)
     assert_string_equal(seen.error, "target: no");
     assert_int_equal(seen.lag_bytes, 5);
     assert_int_equal(seen.lag_ms, 6);
-    assert_int_equal(seen.keys_written, 7);
-    assert_int_equal(seen.commands_written, 8);
+    assert_int_equal(seen.keys, 7);
+    assert_int_equal(seen.commands, 8);
     assert_int_equal(seen.errors, -1);
     assert_int_equal(seen.updated_ms, 1700);
     put(file("shop/metrics.json"), "{\"counters\":[", 13);
     assert_int_equal(state_see(&seen, state_kit_root(), "shop", &err), 0);
     assert_false(seen.damaged);
     assert_int_equal(seen.lag_bytes, -1);
+}
+
+/* The figures of the run before are those that this one goes on from, whatever came after them. */
+static void test_moved_by_all_runs(void **state)
+{
+    (void)state;
+    static const char metrics[] = "{\"counters\":{\"keys_written\":7,\"keys_before\":500,"
+                                  "\"commands_written\":8,\"commands_before\":1000}}";
+    struct err err = {0};
+    struct state_seen seen;
+    struct given g;
+    begin_named("shop");
+    put(file("shop/metrics.json"), metrics, strlen(metrics));
+    assert_int_equal(state_see(&seen, state_kit_root(), "shop", &err), 0);
+    assert_int_equal(seen.keys, 507);
+    assert_int_equal(seen.commands, 1008);
+    GIVE(&g, "--task", "shop");
+    for (int i = 0; i < 2; i++) { /* killed before it wrote figures of its own */
+        struct state *s = must_open(&g);
+        assert_int_equal(state_progress(s)->keys_before, 507);
+        assert_int_equal(state_progress(s)->commands_before, 1008);
+        state_close(s, false);
+    }
+    assert_int_equal(unlink(file("shop/metrics.json")), 0); /* by a power cut */
+    struct state *s = must_open(&g);
+    assert_int_equal(state_progress(s)->keys_before, 507);
+    assert_int_equal(state_progress(s)->commands_before, 1008);
+    state_close(s, true);
+    take_back(&g);
+}
+
+static void test_waits(void **state)
+{
+    (void)state;
+    static const char metrics[] =
+        "{\"wall_ms\":1700,\"mono_ms\":50,\"outcome\":null,\"waiting_why\":\"no\\u001b\","
+        "\"counters\":{\"waiting_for\":2,\"waiting_until_ms\":80}}";
+    struct err err = {0};
+    struct state_seen seen;
+    struct given g;
+    GIVE(&g, "--task", "shop");
+    struct state *s = must_begin(&g);
+    put(file("shop/metrics.json"), metrics, strlen(metrics));
+    assert_int_equal(state_see(&seen, state_kit_root(), "shop", &err), 0);
+    assert_true(seen.running);
+    assert_int_equal(seen.waiting_for, COUNTERS_WAITS_FOR_TARGET);
+    assert_int_equal(seen.waiting_until_ms, 1730);
+    assert_string_equal(seen.waiting_why, "no?");
+    state_close(s, false);
+    assert_int_equal(state_see(&seen, state_kit_root(), "shop", &err), 0);
+    assert_false(seen.running); /* nothing waits that does not run */
+    assert_int_equal(seen.waiting_for, COUNTERS_WAITS_FOR_NONE);
+    assert_string_equal(seen.waiting_why, "");
+    take_back(&g);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, state_kit_make, state_kit_drop)
@@ -582,6 +636,8 @@ int main(void)
         TEST(test_spool_dir),
         TEST(test_each),
         TEST(test_see),
+        TEST(test_moved_by_all_runs),
+        TEST(test_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
