@@ -48,6 +48,7 @@ const char *lane_outcome_next(const struct lane_outcome *o, size_t *at, struct l
 int lane_init(struct lane *l, const struct lane_config *cfg, struct err *err)
 {
     *l = (struct lane){.conn = cfg->conn,
+                       .peers = cfg->peers,
                        .db = -1,
                        .keep_existing = cfg->keep_existing,
                        .refusals = cfg->refusals,
@@ -348,6 +349,7 @@ static int keep_for_retry(struct lane *l, const struct lane_item *it, const char
 
 static int item_error(struct lane *l, const struct lane_item *it, const char *line, struct err *err)
 {
+    if (l->peers && refusal_is_redirect(line)) return keep_for_retry(l, it, line, err);
     switch (refusal_classify(line)) {
     case REFUSAL_TRANSIENT: return keep_for_retry(l, it, line, err);
     case REFUSAL_EXISTS:
@@ -457,6 +459,9 @@ static int wait_step(struct lane *l, struct err *err)
 int lane_pause(struct lane *l, const char *why, struct err *err)
 {
     int64_t now = clock_mono_ms();
+    /* A node that has become a replica: who has its slots now? */
+    if (l->peers && strncmp(why, "READONLY", 8) == 0)
+        return l->peers->follow(l->peers->ctx, why, err);
     if (l->retry_since_ms == 0) {
         l->retry_since_ms = now;
         l->retry_pause_ms = 50;
@@ -499,7 +504,7 @@ void lane_recovered(struct lane *l)
         counters_wait(l->counters, COUNTERS_WAITS_FOR_NONE, 0, "");
 }
 
-static int flush_and_wait(struct lane *l, struct err *err)
+int lane_flush(struct lane *l, struct err *err)
 {
     while (l->item_head != l->item_tail)
         if (wait_step(l, err) < 0) return -1;
@@ -530,13 +535,14 @@ static int resend(struct lane *l, struct err *err)
         at += item.n;
     }
     buf_release(&again);
-    return flush_and_wait(l, err);
+    return lane_flush(l, err);
 }
 
 static int settle_retries(struct lane *l, struct err *err)
 {
+    if (l->peers) return l->n_retry ? lane_peers_drain(l->peers, err) : 0;
     while (l->n_retry) {
-        if (flush_and_wait(l, err) < 0) return -1;
+        if (lane_flush(l, err) < 0) return -1;
         char why[RESP_ERROR_MAX];
         memcpy(why, l->retry_why, sizeof(why));
         if (lane_pause(l, why, err) < 0) return -1;
@@ -568,12 +574,35 @@ int lane_select(struct lane *l, int64_t db, struct err *err)
     return lane_drain(l, err) < 0 ? -1 : call_select(l, db, err);
 }
 
+static bool has_room(const struct lane *l, size_t n)
+{
+    return ring_room(&l->out) >= n && l->item_tail - l->item_head < LANE_ITEMS;
+}
+
+int lane_put_again(struct lane *l, const struct lane_item *item, const uint8_t *bytes,
+                   struct err *err)
+{
+    if (l->calling) return err_set(err, ERR_INTERNAL, "an item on a lane that is busy with a call");
+    if (l->db != item->db) {
+        if (lane_flush(l, err) < 0) return -1;
+        if (l->n_retry) return 1;
+        if (call_select(l, item->db, err) < 0) return -1;
+    }
+    while (!has_room(l, item->n)) {
+        if (wait_step(l, err) < 0) return -1;
+        if (l->n_retry) return 1;
+    }
+    memcpy(ring_write_ptr(&l->out), bytes, item->n);
+    put_item(l, item);
+    return 0;
+}
+
 int lane_reserve(struct lane *l, int64_t db, size_t n, uint8_t **ret, struct err *err)
 {
     for (;;) {
         if (KH_UNLIKELY(l->n_retry) && settle_retries(l, err) < 0) return -1;
         if (KH_UNLIKELY(l->db != db) && lane_select(l, db, err) < 0) return -1;
-        if (ring_room(&l->out) >= n && l->item_tail - l->item_head < LANE_ITEMS) break;
+        if (has_room(l, n)) break;
         if (wait_step(l, err) < 0) return -1;
     }
     *ret = ring_write_ptr(&l->out);
@@ -590,7 +619,7 @@ int lane_commit(struct lane *l, const struct lane_item *item, struct err *err)
 int lane_drain(struct lane *l, struct err *err)
 {
     do {
-        if (flush_and_wait(l, err) < 0) return -1;
+        if (lane_flush(l, err) < 0) return -1;
         if (settle_retries(l, err) < 0) return -1;
     } while (l->item_head != l->item_tail);
     return 0;
@@ -633,6 +662,7 @@ int lane_call(struct lane *l, const struct lane_part *parts, unsigned n_parts, s
         if (lane_call_begin(l, parts, n_parts, 1, err) < 0) return -1;
         if (lane_call_wait(l, err) < 0) return -1;
         const struct resp_reply *reply = &l->outcome.last;
+        if (l->peers && reply->type == '-' && refusal_is_redirect(reply->line)) return 0;
         if (reply->type != '-' || refusal_classify(reply->line) != REFUSAL_TRANSIENT) break;
         counter_add(&l->counters->retries, 1);
         char why[RESP_ERROR_MAX];
