@@ -95,7 +95,7 @@ def test_resharded_atomically(shape, name):
 
 def test_failovers(shape):
     """Nothing is lost when asked to; what a cut replica has not got is."""
-    c = shape(Cluster(3, 1))
+    c = shape(Cluster(3, 1, timeout_ms=1000))
     with ClusterWriter(c) as w:
         old = c.primary_of(0)
         assert c.fail_over(0, "manual") is not old
@@ -112,9 +112,10 @@ def test_failovers(shape):
         assert c.fail_over(2, "kill9", lose_s=0.4) is not old and old.up
         w.stop()
         assert w.problems(c) != []
-    c.kill9(c.primary_of(1))
-    c.primary_of(1)
-    c.restart(next(n for n in c.shards[1].nodes if not n.up))
+    replica = c.replicas_of(1)[0]
+    c.kill9(replica)
+    assert c.replicas_of(1) == [replica] and not replica.up
+    c.restart(replica)
     c.wait_ok()
 
 
@@ -138,11 +139,15 @@ def test_grows_and_shrinks(shape):
 
 
 def test_secured_and_announced(shape, certificates):
-    """TLS and a password; each node is announced by the port of its proxy."""
-    c = shape(Cluster(2, 1, tls=certificates, password="secret", proxies=True))
-    ports = {n.port for n in c.nodes}
-    told = {a[2][1] for a in c.primaries()[0].call("CLUSTER", "SLOTS")}
-    assert told == {p.public_port for p in c.primaries()} and not told & ports
+    """TLS and a password; each node is announced by a name and the port of its proxy."""
+    c = shape(Cluster(2, 1, tls=certificates, password="secret", proxies=True, hostnames=True))
+    told = {(a[2][0].decode(), a[2][1]) for a in c.primaries()[0].call("CLUSTER", "SLOTS")}
+    assert told == {("node-%d.cluster.test" % p.number, p.public_port) for p in c.primaries()}
+    assert not {port for _, port in told} & {n.port for n in c.nodes}
+    c.add_user("mover", "moves", "+@all", "~*")
+    assert c.uri("mover", "moves").startswith("rediss://mover:moves@127.0.0.1:")
+    with c.nodes[0].connect(user="mover", password="moves") as r:
+        assert r.call("ACL", "WHOAMI") == b"mover"
     fill(c, 300)
     c.reshard(range(20), 0, 1)
     c.fail_over(1)

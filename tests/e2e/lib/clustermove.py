@@ -1,12 +1,59 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Moves between shapes: when is the target caught up, told by nobody but the two sides.
+# Moves between shapes: the data they begin with, and when the target is caught up, told by nobody
+# but the two sides.
 import os
+import random
 
+from .dataset import FUNCTION, FUNCTION_2, Sizes, big_keys, everything, small_keys
 from .mover import CANARY, Keyhaul
+from .cluster import Cluster
 from .resp import Closed, ReplyError, wait_for
 from .route import SLOTS, tag_of
+from .server import find_servers
+from .shape import SentinelSet, Single
 
 ALL = frozenset(range(SLOTS))
+SIZES = Sizes(small_keys=800, string_bytes=2 << 20, hash_fields=3000, list_items=3000,
+              set_members=3000, zset_members=3000, stream_entries=2000, element_bytes=5000)
+SHAPES = {
+    "one": Single,
+    "sentinel": SentinelSet,
+    "cluster3": lambda **kw: Cluster(3, 1, **kw),
+    "cluster5": lambda **kw: Cluster(5, 1, **kw),
+}
+
+
+class Shapes:
+    """Running shapes by name, side and server, kept between tests, emptied for each."""
+
+    def __init__(self):
+        self.up = {}
+
+    def get(self, name, side, server="default"):
+        at = name, side, server
+        if at not in self.up:
+            self.up[at] = SHAPES[name](binary=find_servers()[server], name="%s-%s" % (side, name))
+            self.up[at].start()
+        shape = self.up[at]
+        shape.everywhere("FLUSHALL")
+        if shape.version >= (7, 0, 0):
+            shape.everywhere("FUNCTION", "FLUSH")
+        return shape
+
+    def stop(self):
+        for s in self.up.values():
+            s.stop()
+
+
+def fill(shape, seed=1):
+    """A key of every kind, wherever it belongs; functions on every primary."""
+    with shape.router(timeout=300) as r:
+        r.feed(everything(shape, SIZES, seed))
+        r.feed(small_keys(SIZES.small_keys, random.Random(seed), 0))
+        big_keys(r, SIZES)
+    if shape.version >= (7, 0, 0):
+        for code in FUNCTION, FUNCTION_2:
+            shape.everywhere("FUNCTION", "LOAD", "REPLACE", code)
 
 
 def slots_by_primary(shape):

@@ -23,7 +23,7 @@ _TAGS = {}
 
 
 def text(b):
-    return b.decode() if isinstance(b, bytes) else str(b)
+    return b.decode(errors="replace") if isinstance(b, bytes) else str(b)
 
 
 def slot_of(key):

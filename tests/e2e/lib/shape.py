@@ -61,12 +61,20 @@ class Shape:
     def seeds(self):
         return self.nodes[:2]
 
-    def uri(self):
-        """As a user would name it to keyhaul."""
+    def uri(self, user="", password=None):
+        """As a user would name it to keyhaul; password: its own, if not given."""
         first = self.nodes[0]
-        auth = ":%s@" % first.password if first.password else ""
-        return "%s://%s%s" % ("rediss" if first.tls else "redis", auth, ",".join(
-            "127.0.0.1:%d" % port_told(n) for n in self.seeds()))
+        return "%s://%s%s" % ("rediss" if first.tls else "redis", self.auth(user, password),
+                              ",".join("127.0.0.1:%d" % port_told(n) for n in self.seeds()))
+
+    def auth(self, user, password):
+        password = password or self.nodes[0].password
+        return "%s:%s@" % (user, password) if password else ""
+
+    def add_user(self, name, password, *rules):
+        """To all nodes, until they are started again."""
+        for n in self.nodes:
+            n.call("ACL", "SETUSER", name, "on", ">" + password, *rules)
 
     def where(self, db=0):
         """For a Router, here or in another process."""
@@ -212,9 +220,8 @@ class SentinelSet(Shape):
         port = self.told_port()
         return [n for n in self.nodes if n.port == port]
 
-    def uri(self):
-        auth = ":%s@" % self.nodes[0].password if self.nodes[0].password else ""
-        return "redis+sentinel://%s%s/%s" % (auth, ",".join(
+    def uri(self, user="", password=None):
+        return "redis+sentinel://%s%s/%s" % (self.auth(user, password), ",".join(
             "127.0.0.1:%d" % s.port for s in self.sentinels), self.group)
 
     def addresses(self):
