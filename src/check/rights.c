@@ -107,6 +107,8 @@ static int weigh_error(const struct client *c, const struct reply *r, enum need 
         add_word(list, optional ? sizeof(f->optional) : sizeof(f->absent), "", command);
         return 0;
     }
+    /* Another node has the key: rights are looked at before that. */
+    if (peer_says(words, "MOVED") || peer_says(words, "ASK")) return 0;
     /* "wrong number of arguments", "not allowed inside a transaction": known and allowed. */
     return peer_says(words, "ERR") ? 0 : peer_refused(client_peer(c), command, words, err);
 }

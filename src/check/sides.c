@@ -28,7 +28,7 @@ static int check_kind(const struct side *s, struct err *err)
                        "%s %s is a Sentinel and holds no data; give the address of the server it "
                        "watches",
                        s->name, s->shown);
-    if (s->f->cluster)
+    if (s->f->cluster && strcmp(s->name, "source") == 0)
         return err_set(err, ERR_REFUSED,
                        "%s %s is part of a cluster: clusters are not supported yet", s->name,
                        s->shown);

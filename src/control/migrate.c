@@ -44,6 +44,7 @@ static struct checkpoint place(const struct run *r, enum checkpoint_kind kind, u
     struct checkpoint c = {.kind = kind, .offset = offset, .db = db};
     memcpy(c.owner, r->mark.owner, sizeof(c.owner));
     memcpy(c.replid, r->mark.replid, sizeof(c.replid));
+    memcpy(c.load, r->load_id, sizeof(c.load));
     return c;
 }
 
@@ -51,8 +52,12 @@ static struct checkpoint place(const struct run *r, enum checkpoint_kind kind, u
 static int mark_stream(struct run *r, uint64_t db, struct err *err)
 {
     struct checkpoint at = place(r, CHECKPOINT_STREAM, r->pl.applied_offset, db);
-    if (!r->target && run_open_side(r, &r->cfg->target, "target", &r->target, err) < 0) return -1;
-    if (checkpoint_replace(r->target, r->mark.db, r->mark.key, &at, false, err) < 0) return -1;
+    struct client *c;
+    r->begin_offset = at.offset;
+    r->begin_db = db;
+    if (migrate_mark_client(r, &c, err) < 0 ||
+        checkpoint_replace(c, r->mark.db, r->mark.key, &at, false, err) < 0)
+        return -1;
     client_close(r->target);
     r->target = NULL;
     return 0;
@@ -69,6 +74,7 @@ static int unmark(struct run *r, struct err *err)
      */
     state_progress(r->state)->phase = STATE_DONE;
     if (save(r, err) < 0) return -1;
+    if (r->cluster) return migrate_unmark_cluster(r, err);
     struct lane *l = &r->pl.lane;
     struct span argv[] = {span_str("DEL"), r->mark.key};
     if (lane_call_strs(l, r->mark.db, 2, argv, err) < 0) return -1;
@@ -98,8 +104,9 @@ static int note_all(struct run *r, struct err *err)
 int migrate_read_plan(struct run *r, struct err *err)
 {
     bool restart = r->cfg->restart && !r->began;
-    if (checkpoint_claim(r->target, r->mark.db, r->mark.key, r->mark.owner, r->began, &r->at, err) <
-        0)
+    struct client *c;
+    if (migrate_mark_client(r, &c, err) < 0 ||
+        checkpoint_claim(c, r->mark.db, r->mark.key, r->mark.owner, r->began, &r->at, err) < 0)
         return -1;
     bool strange = r->began && r->at.kind != CHECKPOINT_NONE && strcmp(r->at.owner, r->mark.owner);
     if (strange)
@@ -107,12 +114,13 @@ int migrate_read_plan(struct run *r, struct err *err)
                        "another process runs task %s against this target now (two state folders, "
                        "or two machines): this one ends, nothing of it is half applied",
                        state_name(r->state));
-    if (checkpoint_evict(r->target, state_name(r->state), err) < 0) return -1;
+    if (!r->cluster && checkpoint_evict(r->target, state_name(r->state), err) < 0) return -1;
     switch (r->at.kind) {
     case CHECKPOINT_NONE: r->plan = PLAN_FRESH; break;
     case CHECKPOINT_LOADING: r->plan = PLAN_RELOAD; break;
     case CHECKPOINT_STREAM: r->plan = restart ? PLAN_RELOAD : PLAN_STREAM; break;
     }
+    if (r->plan == PLAN_STREAM && r->cluster && migrate_read_slots(r, err) < 0) return -1;
     if (r->plan == PLAN_FRESH) {
         if (r->known)
             log_info("the target has no checkpoint of task %s: it begins anew",
@@ -199,9 +207,11 @@ static int begin_loading(struct run *r, struct err *err)
     counter_set(&r->counters->keys_before, p->keys_before);
     counter_set(&r->counters->commands_before, p->commands_before);
     if (save(r, err) < 0) return -1;
+    struct client *c;
+    if ((r->cluster && migrate_name_load(r, err) < 0) || migrate_mark_client(r, &c, err) < 0)
+        return -1;
     struct checkpoint at = place(r, CHECKPOINT_LOADING, 0, 0);
-    if (checkpoint_replace(r->target, r->mark.db, r->mark.key, &at, r->at.kind == CHECKPOINT_NONE,
-                           err) < 0)
+    if (checkpoint_replace(c, r->mark.db, r->mark.key, &at, r->at.kind == CHECKPOINT_NONE, err) < 0)
         return -1;
     if (r->cfg->type == TASK_INCREMENTAL) return 0; /* no key is loaded */
     r->has_reconcile = true;
@@ -258,6 +268,7 @@ static int begin_replay(struct run *r, uint64_t db, struct err *err)
     r->has_replay = true;
     if (replay_init(&r->replay, &cfg, err) < 0) return -1;
     r->replay.existing_path = state_existing_path(r->state);
+    if (r->fan) return migrate_begin_fan(r, r->place != NULL, err);
     if (!can_resume(r)) return 0;
     r->pl.lane.fence = buf_span(&r->fence);
     r->pl.lane.fence_db = r->mark.db;
@@ -436,7 +447,7 @@ static int follow(struct run *r, struct err *err)
             return 1;
         }
         if (!r->pl.lane.lost || !can_resume(r) || r->cfg->retry_time_ms == 0) return -1;
-        int rc = migrate_find_target(r, err);
+        int rc = r->fan ? migrate_find_cluster(r, err) : migrate_find_target(r, err);
         if (rc != 0) return rc;
     }
 }
@@ -455,13 +466,16 @@ int migrate_take_target(struct run *r, struct err *err)
     if (client_select(r->target, 0, err) < 0) return -1;
     /* Not enough disk to go back: by PSYNC, then. */
     if (pipeline_seek(pl, r->at.offset, err) < 0) return err->code == ERR_BUSY ? 1 : -1;
-    if (import_mode_mark_conn(&r->import, r->target, err) < 0 ||
-        client_take_conn(r->target, &conn, err) < 0)
-        return -1;
-    pl->hold.on = !import_mode_on(&r->import);
-    r->target = NULL;
+    if (import_mode_mark_conn(&r->import, r->target, err) < 0) return -1;
     uint64_t before = pl->applied_offset;
-    lane_reset(&pl->lane, conn);
+    if (r->fan) {
+        if (migrate_take_cluster(r, err) < 0) return -1;
+    } else {
+        if (client_take_conn(r->target, &conn, err) < 0) return -1;
+        r->target = NULL;
+        lane_reset(&pl->lane, conn);
+    }
+    pl->hold.on = !import_mode_on(&r->import);
     if (replay_restart(&r->replay, r->at.db, err) < 0) return -1;
     if (r->at.offset < before)
         log_warn("the target has lost the last %llu bytes of the stream that it had confirmed (a "

@@ -63,6 +63,7 @@ int run_meet_target(struct run *r, struct err *err)
     if (run_open_side(r, &r->cfg->target, "target", &r->target, err) < 0 ||
         facts_read(r->target, &r->target_facts, err) < 0)
         return -1;
+    if (r->target_facts.cluster && migrate_meet_cluster(r, err) < 0) return -1;
     facts_name(f->target_name, sizeof(f->target_name), &r->target_facts);
     log_info("target is %s at %s", f->target_name, f->target_shown);
     return 0;
@@ -180,7 +181,7 @@ int run_build(struct run *r, struct spool *spool, struct err *err)
                                   .hold_exact = facts_has(&r->target_facts, FACTS_PEXPIRETIME),
                                   .offset = r->psync.offset};
     struct conn *target = NULL, *probe = NULL;
-    if (client_take_conn(r->target, &target, err) < 0 ||
+    if ((!r->cluster && client_take_conn(r->target, &target, err) < 0) ||
         (r->probe && client_take_conn(r->probe, &probe, err) < 0)) {
         if (target) r->target = NULL;
         conn_close(target);
@@ -188,12 +189,14 @@ int run_build(struct run *r, struct spool *spool, struct err *err)
         return -1;
     }
     cfg.target = target;
+    if (r->cluster) client_close(r->target);
     cfg.probe = probe;
     cfg.source = r->psync.conn;
     r->target = r->probe = NULL;
     r->psync.conn = NULL;
     r->has_pipeline = true; /* from here on it owns the connections */
     if (pipeline_init(&r->pl, &cfg, err) < 0) return -1;
+    if (r->cluster && migrate_open_fan(r, err) < 0) return -1;
     if (!r->state) return 0;
     r->pl.finish = state_asked(r->state);
     r->pl.finish_take = take_request;
@@ -273,6 +276,8 @@ void run_release_parts(struct run *r)
     r->source_dial = r->target_dial = NULL;
     if (r->has_replay) replay_release(&r->replay);
     if (r->has_load) load_release(&r->load);
+    fan_close(r->fan);
+    r->fan = NULL;
     if (r->has_pipeline) pipeline_release(&r->pl);
     if (r->has_reconcile) reconcile_end(&r->reconcile);
     r->has_replay = r->has_load = r->has_pipeline = r->has_reconcile = false;
@@ -281,6 +286,7 @@ void run_release_parts(struct run *r)
 void run_release(struct run *r)
 {
     run_release_parts(r);
+    migrate_release_cluster(r);
     buf_release(&r->fence);
     client_close(r->source);
     client_close(r->target);

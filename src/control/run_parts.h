@@ -6,6 +6,7 @@
 
 #include "check/check.h"
 #include "control/run.h"
+#include "engine/fan.h"
 #include "engine/import_mode.h"
 #include "engine/load.h"
 #include "engine/reconcile.h"
@@ -51,11 +52,17 @@ struct run {
     struct reconcile reconcile;
     bool has_reconcile;
     struct redial *source_dial, *target_dial;
-    int64_t lost_since_ms;   /* monotonic; 0: nothing is lost */
-    int64_t target_until_ms; /* the target is called until then */
-    int64_t why_ms;          /* monotonic: why it is, told again */
-    bool gave_up;            /* a side was called for as long as was asked */
-    int64_t pause_ms;        /* before the next try; 0: it has been caught up since the last one */
+    /* a target that is a cluster (migrate_cluster.c) */
+    struct cluster *cluster; /* NULL: it is none */
+    struct fan *fan;
+    struct fan_place *place;         /* where the stream goes on, until it does */
+    char load_id[9];                 /* names the snapshot */
+    uint64_t begin_offset, begin_db; /* where its stream began */
+    int64_t lost_since_ms;           /* monotonic; 0: nothing is lost */
+    int64_t target_until_ms;         /* the target is called until then */
+    int64_t why_ms;                  /* monotonic: why it is, told again */
+    bool gave_up;                    /* a side was called for as long as was asked */
+    int64_t pause_ms; /* before the next try; 0: it has been caught up since the last one */
 };
 
 static inline void run_phase(struct run *r, enum phase p)
@@ -119,5 +126,21 @@ KH_MUST int migrate_take_target(struct run *r, struct err *err);
 void migrate_note_history(struct run *r);
 KH_MUST int migrate_read_plan(struct run *r, struct err *err);
 KH_MUST int migrate_meet_again(struct run *r, struct err *err);
+
+/* --- migrate_cluster.c --- */
+
+/* The target is part of a cluster: its map, whole. */
+KH_MUST int migrate_meet_cluster(struct run *r, struct err *err);
+/* The client to where the checkpoint is; it stays another's. */
+KH_MUST int migrate_mark_client(struct run *r, struct client **ret, struct err *err);
+KH_MUST int migrate_read_slots(struct run *r, struct err *err);
+KH_MUST int migrate_name_load(struct run *r, struct err *err);
+KH_MUST int migrate_open_fan(struct run *r, struct err *err);
+KH_MUST int migrate_begin_fan(struct run *r, bool again, struct err *err);
+/* As migrate_find_target(). */
+KH_MUST int migrate_find_cluster(struct run *r, struct err *err);
+KH_MUST int migrate_take_cluster(struct run *r, struct err *err);
+KH_MUST int migrate_unmark_cluster(struct run *r, struct err *err);
+void migrate_release_cluster(struct run *r);
 
 #endif

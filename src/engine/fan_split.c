@@ -104,7 +104,7 @@ static int parse_giant(struct fan_stream *s, const struct store *st, uint64_t fr
 static int parse_stored(struct fan_stream *s, const struct store *st, uint64_t from,
                         uint64_t *ret_to, struct err *err)
 {
-    uint64_t to;
+    uint64_t to = 0;
     size_t n;
     if (parse_giant(s, st, from, &to, err) < 0) return -1;
     *ret_to = to;

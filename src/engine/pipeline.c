@@ -351,6 +351,18 @@ static int fill(struct reader *r, size_t drop, size_t need, struct err *err)
 
 /* --- life --- */
 
+struct lane_config pipeline_lane_config(struct pipeline *pl)
+{
+    return (struct lane_config){.refusals = &pl->refusals,
+                                .counters = pl->counters,
+                                .stop = pl->stop,
+                                .retry_limit_ms = pl->cfg->retry_time_ms,
+                                .io_timeout_ms = pl->cfg->io_timeout_ms,
+                                .keep_existing = pl->cfg->on_conflict == TASK_CONFLICT_SKIP,
+                                .step = pipeline_step,
+                                .step_ctx = pl};
+}
+
 int pipeline_init(struct pipeline *pl, const struct pipeline_config *cfg, struct err *err)
 {
     *pl = (struct pipeline){.cfg = cfg->task,
@@ -372,15 +384,8 @@ int pipeline_init(struct pipeline *pl, const struct pipeline_config *cfg, struct
     buf_init(&pl->ack_out, 256);
     resp_scan_init(&pl->probe.scan);
     pl->probe.scan.keep_bulk = &pl->probe.reply;
-    struct lane_config lane = {.conn = cfg->target,
-                               .refusals = &pl->refusals,
-                               .counters = cfg->counters,
-                               .stop = cfg->stop,
-                               .retry_limit_ms = cfg->task->retry_time_ms,
-                               .io_timeout_ms = cfg->task->io_timeout_ms,
-                               .keep_existing = cfg->task->on_conflict == TASK_CONFLICT_SKIP,
-                               .step = pipeline_step,
-                               .step_ctx = pl};
+    struct lane_config lane = pipeline_lane_config(pl);
+    lane.conn = cfg->target;
     if (lane_init(&pl->lane, &lane, err) < 0) return -1;
     hold_init(&pl->hold, cfg->hold, cfg->hold_exact, cfg->spool_config.dir,
               cfg->spool_config.max_disk_bytes);

@@ -101,6 +101,9 @@ struct pipeline_config {
     bool hold, hold_exact; /* a stream follows; the target knows PEXPIRETIME */
 };
 
+/* For further lanes of its own. */
+struct lane_config pipeline_lane_config(struct pipeline *pl);
+
 KH_MUST int pipeline_init(struct pipeline *pl, const struct pipeline_config *cfg, struct err *err);
 void pipeline_release(struct pipeline *pl);
 
