@@ -507,13 +507,13 @@ static bool only_removes(const char *name)
     return false;
 }
 
-/* The unit as a batch of its own, with the checkpoint of its end; from where w stands to command
- * `end`. */
+/* The unit as a batch of its own, with the checkpoint of its end; from where w stands. *at_db: the
+ * data's database there, and then behind it. */
 static int send_sealed(struct batch *b, struct batch *unit, struct lane *l, size_t i,
-                       struct walked *w, uint64_t from, struct err *err)
+                       struct walked *w, uint64_t from, int64_t *at_db, struct err *err)
 {
     uint64_t end = unit_end(b, i), at = w->to;
-    int64_t db = l->db;
+    int64_t db = *at_db;
     if (batch_begin(unit, db, err) < 0) return -1;
     for (uint64_t k = from; k < end; k++) {
         if (walk_next(&b->st, w, err) < 0) return -1;
@@ -522,7 +522,7 @@ static int send_sealed(struct batch *b, struct batch *unit, struct lane *l, size
     }
     unit->n = end - from;
     unit->seal_at = b->seal_at - from; /* of the last one */
-    unit->db = db;
+    unit->db = *at_db = db;
     unit->together = true;
     if (copy_range(&b->st, at, w->to, &unit->st, err) < 0) return -1;
     if (i + 1 == n_units(b)) {
@@ -538,11 +538,11 @@ static int send_sealed(struct batch *b, struct batch *unit, struct lane *l, size
 /* In MULTI nothing is taken from us while memory is wanting, not even DEL (Redis 7). By itself that
  * is. 1 sent, w behind it; 0 the unit is another one. */
 static int send_removal(struct batch *b, struct batch *unit, struct lane *l, size_t i,
-                        struct walked *w, uint64_t from, struct err *err)
+                        struct walked *w, uint64_t from, int64_t *at_db, struct err *err)
 {
     struct walked next = *w;
     uint64_t end = i < n_marks(b) ? mark_at(b, i)->n : b->n;
-    int64_t db = l->db;
+    int64_t db = *at_db;
     if (end == from) return 0;
     for (uint64_t k = from; k < end; k++) {
         if (walk_next(&b->st, &next, err) < 0) return -1;
@@ -561,6 +561,7 @@ static int send_removal(struct batch *b, struct batch *unit, struct lane *l, siz
     unit->together = true;
     if (batch_send(unit, l, err) < 0 || batch_finish(unit, l, err) < 0) return -1;
     *w = next;
+    *at_db = db;
     return 1;
 }
 
@@ -569,10 +570,13 @@ static int send_units(struct batch *b, struct batch *unit, struct lane *l, struc
     struct walked w = {.to = MULTI_BYTES};
     uint64_t from = 0;
     size_t n = n_units(b);
+    int64_t db = l->db;
     bool told = b->sealed;
     for (size_t i = 0; i < n; i++) {
-        int rc = b->sealed ? send_removal(b, unit, l, i, &w, from, err) : 0;
-        if (rc == 0) rc = send_sealed(b, unit, l, i, &w, from, err);
+        /* The checkpoint behind the unit before has left its own selected. */
+        if (lane_select(l, db, err) < 0) return -1;
+        int rc = b->sealed ? send_removal(b, unit, l, i, &w, from, &db, err) : 0;
+        if (rc == 0) rc = send_sealed(b, unit, l, i, &w, from, &db, err);
         if (rc < 0) return -1;
         if (rc == 1 && i + 1 == n) told = false; /* left for the next one */
         from = unit_end(b, i);

@@ -4,6 +4,7 @@
 import os
 import random
 import re
+import signal
 import threading
 import time
 
@@ -357,6 +358,61 @@ def test_taken_over_while_the_fence_is_on_its_way(side, task):
     load.join(30)
     ends_well(source, target, b)
     load.assert_exact(target)
+
+
+# -- no memory ------------------------------------------------------------------------------------
+def scattered(n):
+    """Commands of several databases, each of which tells when it is lost, run twice, or run in
+    another database; some remove what the next one needs gone."""
+    dbs = (5, 1, 0)
+    for i in range(n):
+        db, other = dbs[i // 9 % 3], dbs[(i // 9 + 1) % 3]
+        if i % 9 == 0:
+            yield "SELECT", db
+        yield from ([("INCR", "n")], [("RPUSH", "log", i)], [("DEL", "gone")], [("INCR", "gone")],
+                    [("XADD", "x", "*", "i", i)], [("SREM", "s", i - 9)], [("SADD", "s", i)],
+                    [("MULTI",), ("INCR", "n"), ("SELECT", other), ("DECR", "n"), ("SELECT", db),
+                     ("EXEC",)], [("APPEND", "a", "%d," % i)])[i % 9]
+
+
+@pytest.mark.parametrize("how", ["", "killed", "stopped", "link cut", "killed half way"])
+def test_taken_apart(side, task, how):
+    """The target has no memory: what is on its way is sent one by one, each where it belongs."""
+    source, target = side("source"), side("target")
+    t = task(source, target)
+    t.start()
+    caught_up(source, target, t)
+
+    def full(yes):
+        target.call("CONFIG", "SET", "maxmemory", 1 << 20 if yes else 0)
+
+    with source.primary.connect() as c:
+        c.feed(scattered(100))
+        caught_up(source, target, t)
+        full(True)
+        t.run.proc.send_signal(signal.SIGSTOP)
+        c.feed(scattered(1800))  # less than a batch
+        t.run.proc.send_signal(signal.SIGCONT)
+    wait_for(lambda: "one by one" in t.run.said, 10)
+    if how == "killed half way":
+        full(False)
+        wait_for(lambda: target.call("LLEN", "log") > 8, 10)
+        full(True)
+    if how.startswith("killed"):
+        t.kill()
+    elif how == "stopped":
+        assert t.terminate() == 1, t.run.said
+        assert "not applied" in t.run.said, t.run.said
+    elif how == "link cut":
+        target.proxies[0].cut(reset=True)
+    done = target.call("LLEN", "log")
+    assert done < source.call("LLEN", "log")
+    if not t.wanted:
+        t.start()
+    time.sleep(0.3)
+    full(False)
+    ends_well(source, target, t)
+    assert t.metric("snapshots") == 1
 
 
 # -- no room --------------------------------------------------------------------------------------

@@ -48,8 +48,8 @@ static void setup(struct fixture *f, const struct fake_rule *rules, size_t n, in
     assert_int_equal(batch_begin(&f->b, 0, &f->g->err), 0);
 }
 
-/* "SET a 1|DEL b": each whole by itself. */
-static void add(struct fixture *f, const char *text)
+/* "SET a 1|DEL b": each whole by itself, or all of it together. */
+static void put(struct fixture *f, const char *text, bool each)
 {
     while (*text) {
         struct span argv[16];
@@ -61,8 +61,18 @@ static void add(struct fixture *f, const char *text)
         } while (*text == ' ' && *text++);
         if (*text == '|') text++;
         assert_int_equal(batch_args(&f->b, argc, argv, &f->g->err), 0);
-        batch_mark_at(&f->b, f->b.n, 0);
+        if (each || !*text) batch_mark_at(&f->b, f->b.n, 0);
     }
+}
+
+static void add(struct fixture *f, const char *text)
+{
+    put(f, text, true);
+}
+
+static void add_whole(struct fixture *f, const char *text)
+{
+    put(f, text, false);
 }
 
 static int apply(struct fixture *f)
@@ -241,6 +251,39 @@ static void each_unit_has_its_own(void **state)
                                 "0:" SET("3") "\n}\n0:WATCH ck\n");
 }
 
+/* The checkpoint behind a unit leaves its own database selected; the next one goes where the one
+ * before it was. */
+static void each_unit_in_its_database(void **state)
+{
+    (void)state;
+    struct fixture f;
+    static const struct fake_rule rules[] = {OURS, {.match = "SET a", .reply = OOM, .times = 3}};
+    setup(&f, RULES(rules), 0);
+    add_whole(&f, "SELECT 5|SET a 1");
+    add(&f, "SET b 1|DEL x");
+    add_whole(&f, "DEL y|SET c 1");
+    add_whole(&f, "SELECT 7|DEL z");
+    add(&f, "SET d 1");
+    f.b.db = 7;
+    applied(&f);
+    assert_int_equal(f.g->lane.db, 0);
+    lane_rig_end(f.g);
+    const char *apart = strchr(fake_text(&f.g->target.groups), '{');
+    assert_non_null(apart);
+    assert_string_equal(apart,
+                        "{\n5:SET a 1\n0:" SET("2") "\n}\n0:WATCH ck\n"
+                                                    "{\n5:SET b 1\n0:" SET(
+                                                        "3") "\n}\n0:WATCH ck\n"
+                                                             "5:DEL x\n"
+                                                             "{\n5:DEL y\n5:SET c 1\n0:" SET(
+                                                                 "6") "\n}\n0:WATCH ck\n"
+                                                                      "7:DEL z\n"
+                                                                      "{\n7:SET d 1\n0:" SET(
+                                                                          "9") "\n}\n0:WATCH ck\n");
+    batch_release(&f.b);
+    lane_rig_free(f.g);
+}
+
 /* What only removes goes without: the caller must not take the checkpoint for written. */
 static void removal_at_the_end_is_not_told(void **state)
 {
@@ -305,6 +348,7 @@ int main(void)
         cmocka_unit_test(checkpoint_is_not_left_out),
         cmocka_unit_test(fence_refused_behind),
         cmocka_unit_test(each_unit_has_its_own),
+        cmocka_unit_test(each_unit_in_its_database),
         cmocka_unit_test(removal_at_the_end_is_not_told),
         cmocka_unit_test(flushdb_takes_no_checkpoint_away),
         cmocka_unit_test(guarded_is_fenced),
