@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "cli/cli.h"
 #include "cli/migrate.h"
+#include "cli/progress.h"
 #include "control/state.h"
 
 #include <jansson.h>
@@ -17,8 +18,11 @@
 #include <string.h>
 
 #define LOOK_MS    50
-#define HEAR_MS    1000 /* between two looks at what it tells of itself */
-#define HEARD_MS   2000 /* it does so every second */
+#define HEAR_MS    1000  /* between two looks at what it tells of itself */
+#define HEARD_MS   2000  /* it does so every second */
+#define RETRY_TIME "30s" /* whoever finishes waits in front of it */
+#define ADVICE                                                                                     \
+    "the task is not finished and stays as it is: finish it again once both sides can be reached"
 #define ANSWER_MAX (1u << 20)
 
 struct finish {
@@ -27,6 +31,7 @@ struct finish {
     struct state_ask ask;
     struct state_seen seen; /* what it told last */
     int64_t asked_ms, hear_ms;
+    int64_t waits_since_ms; /* monotonic: since when it waits for a side; 0: it does not */
 };
 
 /* A snapshot that is broken off has to be taken again. */
@@ -64,6 +69,21 @@ static int check_heard(const struct finish *f, struct err *err)
                    f->seen.pid, f->name, f->seen.pid);
 }
 
+/* The process goes on calling, but nobody is to sit in front of that for hours. */
+static int check_waiting(struct finish *f, struct err *err)
+{
+    int64_t now = clock_mono_ms(), max = options_duration_ms(f->v, OPTION_RETRY_TIME);
+    if (!f->seen.waiting_for) {
+        f->waits_since_ms = 0;
+        return 0;
+    }
+    if (!f->waits_since_ms) f->waits_since_ms = now;
+    if (now - f->waits_since_ms < max || !state_ask_withdraw(&f->ask)) return 0;
+    return err_set(err, ERR_BUSY, "%s%s%s (--retry-time waits longer); " ADVICE,
+                   progress_waiting((uint64_t)f->seen.waiting_for),
+                   *f->seen.waiting_why ? ": " : "", f->seen.waiting_why);
+}
+
 /* 1: it has ended, or the folder is gone. */
 static int look(struct finish *f, struct err *err)
 {
@@ -76,7 +96,7 @@ static int look(struct finish *f, struct err *err)
     if (clock_mono_ms() < f->hear_ms) return 0;
     f->hear_ms = clock_mono_ms() + HEAR_MS;
     if (state_see(&f->seen, f->state_dir, f->name, &gone) < 0) return 0;
-    return check_heard(f, err);
+    return check_heard(f, err) < 0 ? -1 : check_waiting(f, err);
 }
 
 /* 1: it is too late for that. */
@@ -179,6 +199,8 @@ static int fill(struct option_values *v, int *ret_status, struct err *err)
                        .ask.fd = -1};
     if (state_see(&f.seen, f.state_dir, f.name, err) < 0 || check_phase(&f.seen, err) < 0)
         return -1;
+    if (!options_given(v, OPTION_RETRY_TIME) && put(v, OPTION_RETRY_TIME, RETRY_TIME, err) < 0)
+        return -1;
     if (f.seen.running) {
         int rc = ask_and_wait(&f, ret_status, err);
         state_ask_end(&f.ask);
@@ -191,6 +213,6 @@ static int fill(struct option_values *v, int *ret_status, struct err *err)
 
 int cli_finish(int argc, char **argv)
 {
-    static const struct migrate_way way = {.known = true, .fill = fill};
+    static const struct migrate_way way = {.known = true, .fill = fill, .advice = ADVICE};
     return migrate_run(argc, argv, &way);
 }

@@ -26,6 +26,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -295,10 +296,20 @@ static bool is_finished(const struct migrate *m)
     return m->state && state_progress(m->state)->phase == STATE_DONE;
 }
 
+static void add_advice(const struct migrate *m, struct err *err)
+{
+    char words[sizeof(err->msg)];
+    if (!m->way->advice || err_class(err->code) != ERR_CLASS_TRANSIENT) return;
+    snprintf(words, sizeof(words), "%.*s", (int)(sizeof(words) - strlen(m->way->advice) - 3),
+             err->msg);
+    err_set(err, err->code, "%s; %s", words, m->way->advice);
+}
+
 static int tell_end(struct migrate *m)
 {
     struct err *err = m->rc < 0 ? &m->err : NULL;
     if (err && err->code == ERR_NONE) err_set(err, ERR_INTERNAL, "ended without saying why");
+    if (err) add_advice(m, err);
     look(m);
     struct summary s = {
         .cfg = &m->cfg.task,

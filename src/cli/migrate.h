@@ -7,6 +7,8 @@
 
 /* What a command does otherwise than migrate. */
 struct migrate_way {
+    /* Behind the words of an error that may pass. NULL: none. */
+    const char *advice;
     bool known; /* only a task that has begun: none is made */
     /* More options, before they are understood. 1: there is nothing left to do, end with
      * *ret_status. May be NULL. */

@@ -127,7 +127,7 @@ def test_status_after_a_kill_and_a_failure(streaming, tasks, target):
     assert re.search(r"^shop +no +killed ", tasks.status(), re.M)
     assert re.search(r"^ended +killed$", tasks.status("shop"), re.M)
     target.stop()
-    r = tasks.run("finish", "shop", "--output", "json")
+    r = tasks.run("finish", "shop", "--retry-time", "0s", "--output", "json")
     assert r.returncode == 1, r
     t = tasks.json()["shop"]
     assert not t["running"] and t["outcome"] == "failed" and "target" in t["error"]
@@ -489,6 +489,46 @@ def test_finish_of_a_process_that_hangs(streaming, tasks):
     finally:
         k.proc.send_signal(signal.SIGCONT)
     assert k.terminate() == 0
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_finish_without_a_side(streaming, tasks, source, target, side):
+    """Who finishes does not wait for half a day, and is told what to do."""
+    k = streaming()
+    {"source": source, "target": target}[side].kill()
+    start = time.monotonic()
+    r = tasks.run("finish", "shop", "--retry-time", "1s")  # asks the process
+    assert r.returncode == 1 and side + " is lost" in r.stderr and "refused" in r.stderr, r
+    assert "finish it again" in r.stderr
+    assert k.status() is None and not os.path.exists(tasks.path("shop", "finish"))
+    k.proc.kill()
+    k.wait()
+    r = tasks.run("finish", "shop", "--retry-time", "1s")  # runs the task itself
+    assert r.returncode == 1 and side in r.stderr and "finish it again" in r.stderr, r
+    assert time.monotonic() - start < 20
+    assert tasks.json()["shop"]["state"] == "stream"
+
+
+def test_finish_waits_a_little(streaming, tasks, source, target, proxy):
+    """A side that is back soon enough: no harm."""
+    link = proxy(source)
+    k = streaming(source_uri=link.uri())
+    link.refuse = True
+    link.cut()
+    wait_for(lambda: tasks.json()["shop"]["waiting"])
+    source.call("SET", "later", "1")
+    ask = subprocess.Popen([keyhaul_binary(), "finish", "shop", "--state-dir", tasks.dir],
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        time.sleep(1)
+        assert ask.poll() is None
+        link.refuse = False
+        out, err = ask.communicate(timeout=20)
+    finally:
+        ask.kill()
+    assert ask.returncode == 0 and "caught up, lag 0." in out, err
+    assert k.wait(5) == 0 and tasks.names() == []
+    assert_equal(source, target)
 
 
 def test_finish_keeps_the_selection(keyhaul, source, target, tasks):
