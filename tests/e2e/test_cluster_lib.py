@@ -44,7 +44,7 @@ def test_comes_up(shape):
     begin = time.monotonic()
     c = shape(Cluster(3, 1))
     took = time.monotonic() - begin
-    assert took < 6, "%.1f s; when nothing else runs it is 2.2" % took
+    assert took < 10, "%.1f s; when nothing else runs it is 2.2" % took
     assert [len(c.slots_of(s)) for s in c.shards] == [5461, 5462, 5461]
     for i, p in enumerate(c.primaries()):
         assert p.call("ROLE")[0] == b"master"
@@ -186,10 +186,10 @@ def test_sentinels(shape):
 
 
 # What the writer must have done to a single server, with keys of several slots.
-SEVERAL = """del unlink touch mset msetnx rename renamenx copy smove lmove rpoplpush blmove brpoplpush
-sunionstore sinterstore sdiffstore zunionstore zinterstore zdiffstore zrangestore bitop pfmerge
-geosearchstore georadius georadiusbymember sort xreadgroup eval fcall lmpop zmpop blpop brpop bzpopmin
-multi exec xadd setrange zincrby append incr hincrby""".split()
+SEVERAL = """del unlink touch mset msetnx rename renamenx copy smove lmove rpoplpush blmove
+brpoplpush sunionstore sinterstore sdiffstore zunionstore zinterstore zdiffstore zrangestore bitop
+pfmerge geosearchstore georadius georadiusbymember sort xreadgroup eval fcall lmpop zmpop blpop
+brpop bzpopmin multi exec xadd setrange zincrby append incr hincrby""".split()
 
 
 def test_writer_of_single_server(shape):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Any shape to any shape: one primary, sentinels and clusters of three and five shards, moved while an
-# application writes; then both sides are compared completely.
+# Any shape to any shape: one primary, sentinels and clusters of three and five shards, moved while
+# an application writes; then both sides are compared completely.
 import os
 import tempfile
 import time
