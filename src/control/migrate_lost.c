@@ -13,6 +13,7 @@
 #define PAUSE_MAX_MS  5000
 #define PAUSE_LOAD_MS 60000
 #define WHY_MS        500
+#define SAVE_MS       1000
 
 /* --- waiting --- */
 
@@ -139,10 +140,47 @@ static void dial(struct run *r, struct redial **dial, bool source, int64_t give_
     if (redial_start(dial, &cfg, &err) < 0) log_error("%s", err.msg);
 }
 
+/* The disk is full, say: as long as the name of the history is not on it, nothing that comes under
+ * it may be applied, or the spool would be worth nothing to the next run. That passes. */
+static enum relinked wait_to_save(struct run *r, const struct err *why, struct err *err)
+{
+    int64_t now = clock_mono_ms();
+    if (!r->save_ms) {
+        r->save_until_ms = now + r->cfg->retry_time_ms;
+        log_error("%s; the source is back, but nothing is read from it until that can be written, "
+                  "for %lld s at most",
+                  why->msg, (long long)(r->cfg->retry_time_ms / 1000));
+    }
+    tell_waiting(r, COUNTERS_WAITS_FOR_SOURCE, r->save_until_ms, why->msg);
+    r->save_ms = now + SAVE_MS;
+    if (now < r->save_until_ms) return RELINK_WAIT;
+    r->gave_up = true;
+    *err = *why;
+    (void)!err_wrap(err, "gave up (--retry-time waits longer)");
+    return RELINK_GIVEN_UP;
+}
+
+static enum relinked go_on_with_source(struct run *r, struct err *err)
+{
+    struct conn *probe = NULL;
+    struct err why;
+    if (r->save_ms && clock_mono_ms() < r->save_ms) return RELINK_WAIT;
+    if (state_save(r->state, &why) < 0) return wait_to_save(r, &why, err);
+    if (r->back_probe && client_take_conn(r->back_probe, &probe, &why) < 0)
+        client_close(r->back_probe);
+    pipeline_relink(&r->pl, r->back, probe);
+    r->back = NULL;
+    r->back_probe = NULL;
+    if (!r->target_dial) tell_over(r);
+    log_info("source is back; going on without a new snapshot");
+    return RELINK_DONE;
+}
+
 static enum relinked relink(void *ctx, struct err *err)
 {
     struct run *r = ctx;
     struct redial_result got;
+    if (r->back) return go_on_with_source(r, err);
     if (!r->source_dial) {
         dial(r, &r->source_dial, true, r->cfg->retry_time_ms, &r->pl.source_err);
         if (!r->source_dial) return RELINK_GIVEN_UP;
@@ -166,18 +204,16 @@ static enum relinked relink(void *ctx, struct err *err)
     r->psync = got.psync;
     facts_release(&r->source_facts);
     r->source_facts = got.facts;
-    if (r->psync.kind != PSYNC_CONTINUE) {
-        r->probe = got.probe;
-        return RELINK_HOLE;
+    if (r->psync.kind == PSYNC_CONTINUE) {
+        r->back = r->psync.conn;
+        r->back_probe = got.probe;
+        r->psync.conn = NULL;
+        migrate_note_history(r);
+        r->save_ms = 0;
+        return go_on_with_source(r, err);
     }
-    struct conn *probe = NULL;
-    struct err ignored;
-    if (got.probe && client_take_conn(got.probe, &probe, &ignored) < 0) client_close(got.probe);
-    pipeline_relink(&r->pl, r->psync.conn, probe);
-    r->psync.conn = NULL;
-    migrate_note_history(r);
-    log_info("source is back; going on without a new snapshot");
-    return state_save(r->state, err) < 0 ? RELINK_GIVEN_UP : RELINK_DONE;
+    r->probe = got.probe;
+    return RELINK_HOLE;
 }
 
 void migrate_keep_source(struct run *r)

@@ -274,6 +274,10 @@ void run_release_parts(struct run *r)
     redial_free(r->source_dial);
     redial_free(r->target_dial);
     r->source_dial = r->target_dial = NULL;
+    conn_close(r->back);
+    client_close(r->back_probe);
+    r->back = NULL;
+    r->back_probe = NULL;
     if (r->has_replay) replay_release(&r->replay);
     if (r->has_load) load_release(&r->load);
     fan_close(r->fan);

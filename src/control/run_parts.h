@@ -52,6 +52,9 @@ struct run {
     struct reconcile reconcile;
     bool has_reconcile;
     struct redial *source_dial, *target_dial;
+    struct conn *back; /* the source, found again, until its history's name is on the disk */
+    struct client *back_probe;
+    int64_t save_ms, save_until_ms; /* that is tried again then, and given up; 0: not yet tried */
     /* a target that is a cluster (migrate_cluster.c) */
     struct cluster *cluster; /* NULL: it is none */
     struct fan *fan;

@@ -10,6 +10,7 @@ import pytest
 from lib.compare import assert_equal
 from lib.dataset import Sizes, fill
 from lib.facts import digest, replica_lines
+from lib.mover import offset_of
 from lib.resp import Client, ReplyError, encode, wait_for
 from lib.server import free_port
 
@@ -225,6 +226,40 @@ def test_stop_while_connecting(source, target, keyhaul):
         k = keyhaul(source, target, source_uri="redis://127.0.0.1:%d" % mute.getsockname()[1])
         time.sleep(0.5)
         ends_within(k, 3)
+
+
+def test_state_cannot_be_written_when_the_source_is_back(server, keyhaul, proxy, tmp_path):
+    """As with a full disk: waited for, loudly, and gone on with; the source is not given up."""
+    source, replica, target = server("source"), server("replica"), server("target")
+    source.call("SET", "k", "0")
+    replica.call("REPLICAOF", "127.0.0.1", source.port)
+    link = proxy(source)
+    k = keyhaul(source, target, "--state-dir", str(tmp_path), "--task", "shop",
+                source_uri=link.uri())
+    k.wait_caught_up()
+    wait_for(lambda: offset_of(replica) == offset_of(source))
+    state = tmp_path / "shop" / "state.json"
+    kept = state.read_bytes()
+    state.unlink()
+    (state / "x").mkdir(parents=True)  # nothing can be renamed to there
+    source.kill()
+    replica.call("REPLICAOF", "NO", "ONE")
+    replica.call("INCR", "k")
+    link.address = replica.address
+    wait_for(lambda: "nothing is read from it until" in k.stderr)
+    time.sleep(1.5)
+    k.alive()
+    assert target.call("GET", "k") == b"0"
+    m = k.metrics()
+    assert m["waiting_for"] == 1 and "state.json" in m["waiting_why"]
+    (state / "x").rmdir()
+    state.rmdir()
+    wait_for(lambda: target.call("GET", "k") == b"1")
+    assert state.read_bytes() != kept  # the new history's name
+    k.wait_metric(lambda m: m["waiting_for"] == 0 and m["snapshots"] == 1)
+    k.source = replica
+    k.finish()
+    assert_equal(replica, target)
 
 
 def test_stop_while_waiting_for_the_dump(server, keyhaul):
