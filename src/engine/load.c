@@ -7,12 +7,14 @@
 #include "base/log.h"
 #include "engine/checkpoint.h"
 #include "engine/emit.h"
+#include "engine/fan.h"
 
 #include <stdio.h>
 
 /* How long load and catching up may take at worst: ten minutes, and 2 MB of the source a second. */
 #define HOLD_LEAST_MS     600000
 #define HOLD_BYTES_PER_MS 2000
+#define STRS_BYTES        (600u << 20) /* a key may have 512 MB */
 
 int64_t load_hold_margin_ms(uint64_t bytes)
 {
@@ -23,6 +25,7 @@ int load_init(struct load *ld, const struct load_config *cfg, struct err *err)
 {
     const struct task_config *task = cfg->pl->cfg;
     *ld = (struct load){.pl = cfg->pl,
+                        .lane = &cfg->pl->lane,
                         .target = cfg->target,
                         .select = &task->select,
                         .keys = &task->keys,
@@ -85,6 +88,60 @@ static int64_t deadline(const struct rdb_rec *rec)
     return rec->expire_ms > 0 ? rec->expire_ms : 1;
 }
 
+/* --- where it goes --- */
+
+/* By pl->fan, for of a cluster pl->lane has no connection. */
+static void choose_lane(struct load *ld, struct span key)
+{
+    ld->key = key;
+    ld->lane = pipeline_lane(ld->pl, key);
+}
+
+int load_follow(struct load *ld, const char *where, struct err *err)
+{
+    char line[RESP_ERROR_MAX];
+    snprintf(line, sizeof(line), "%s", where);
+    counter_add(&ld->pl->counters->retries, 1);
+    if (fan_follow(ld->pl->fan, line, err) < 0) return -1;
+    choose_lane(ld, ld->key);
+    return 0;
+}
+
+int load_call(struct load *ld, const struct lane_part *parts, unsigned n_parts, struct err *err)
+{
+    for (;;) {
+        if (lane_select(ld->lane, ld->to_db, err) < 0 ||
+            lane_call(ld->lane, parts, n_parts, err) < 0)
+            return -1;
+        const struct resp_reply *reply = &ld->lane->outcome.last;
+        if (KH_LIKELY(!ld->pl->fan)) return 0;
+        if (reply->type != '-' || !refusal_is_redirect(reply->line)) break;
+        if (load_follow(ld, reply->line, err) < 0) return -1;
+    }
+    fan_recovered(ld->pl->fan);
+    return 0;
+}
+
+static int call_strs(struct load *ld, size_t argc, const struct span *argv, struct err *err)
+{
+    struct buf b;
+    buf_init(&b, STRS_BYTES);
+    int rc = resp_put_cmd(&b, argc, argv, err);
+    struct lane_part part = {.mem = buf_span(&b)};
+    if (rc == 0) rc = load_call(ld, &part, 1, err);
+    buf_release(&b);
+    return rc;
+}
+
+int load_delete(struct load *ld, struct err *err)
+{
+    struct span argv[] = {span_str(ld->unlink ? "UNLINK" : "DEL"), ld->key};
+    if (call_strs(ld, 2, argv, err) < 0) return -1;
+    if (ld->lane->outcome.last.type != '-') return 0;
+    return err_set(err, ERR_TARGET, "target: %s was refused: %s", ld->unlink ? "UNLINK" : "DEL",
+                   ld->lane->outcome.last.line);
+}
+
 /* --- RESTORE --- */
 
 static bool with_replace(const struct load *ld)
@@ -93,14 +150,9 @@ static bool with_replace(const struct load *ld)
 }
 
 /* Before 3.0 RESTORE replaces nothing. */
-int load_make_room(struct load *ld, const struct rdb_rec *rec, struct err *err)
+int load_make_room(struct load *ld, struct err *err)
 {
-    if (KH_LIKELY(!ld->replace || ld->restore_replace)) return 0;
-    struct span argv[] = {span_str("DEL"), rec->a};
-    struct lane *lane = &ld->pl->lane;
-    if (lane_call_strs(lane, ld->to_db, 2, argv, err) < 0) return -1;
-    if (lane->outcome.last.type != '-') return 0;
-    return err_set(err, ERR_TARGET, "target: DEL was refused: %s", lane->outcome.last.line);
+    return KH_LIKELY(!ld->replace || ld->restore_replace) ? 0 : load_delete(ld, err);
 }
 
 /* Before 5.0 there is only a relative one, and no hints. */
@@ -161,7 +213,7 @@ static int commit(struct load *ld, const struct rdb_rec *rec, const uint8_t *sta
                              .db = (uint32_t)ld->to_db,
                              .kind = LANE_KEY,
                              .module = rec->type == RDB_MODULE_2};
-    return lane_commit(&ld->pl->lane, &item, err);
+    return lane_commit(ld->lane, &item, err);
 }
 
 static int restore_small(struct load *ld, const struct rdb_rec *rec, struct span value,
@@ -169,7 +221,7 @@ static int restore_small(struct load *ld, const struct rdb_rec *rec, struct span
 {
     uint8_t *start;
     size_t most = LOAD_FRAME_MAX + rec->a.n + value.n + sizeof(((struct load_frame *)0)->tail);
-    if (lane_reserve(&ld->pl->lane, ld->to_db, most, &start, err) < 0) return -1;
+    if (lane_reserve(ld->lane, ld->to_db, most, &start, err) < 0) return -1;
     struct load_frame f = {.head = start};
     load_frame_head(ld, rec, value.n, &f);
     uint8_t *payload = start + f.head_n - 1; /* from the type byte on */
@@ -194,14 +246,13 @@ static int restore_in_place(struct load *ld, const struct rdb_rec *rec, struct s
     load_frame_tail(ld, rec, crc64(crc64(0, &type, 1), value.p, value.n), &f);
     struct lane_part parts[] = {
         {.mem = span_of(f.head, f.head_n)}, {.mem = value}, {.mem = span_of(f.tail, f.tail_n)}};
-    struct lane *lane = &ld->pl->lane;
-    if (lane_select(lane, ld->to_db, err) < 0 || lane_call(lane, parts, 3, err) < 0) return -1;
+    if (load_call(ld, parts, 3, err) < 0) return -1;
     return load_call_reply(ld, rec, value.n, err);
 }
 
 int load_restore(struct load *ld, const struct rdb_rec *rec, struct span value, struct err *err)
 {
-    if (load_make_room(ld, rec, err) < 0) return -1;
+    if (load_make_room(ld, err) < 0) return -1;
     /* Whether it was left out has to be known before the next key, when that deletes what is there.
      */
     bool ask = rec->type == RDB_MODULE_2 && ld->reconcile && !ld->reconcile->first;
@@ -230,7 +281,7 @@ static int set_small(struct load *ld, const struct rdb_rec *rec, const struct rd
                      struct err *err)
 {
     uint8_t *start;
-    if (lane_reserve(&ld->pl->lane, ld->to_db, 160 + rec->a.n + s->n, &start, err) < 0) return -1;
+    if (lane_reserve(ld->lane, ld->to_db, 160 + rec->a.n + s->n, &start, err) < 0) return -1;
     uint8_t *out = emit_head(start, '*', set_argc(ld, rec));
     memcpy(out, "$3\r\nSET\r\n", 9);
     out = emit_head(out + 9, '$', rec->a.n);
@@ -260,8 +311,7 @@ static int set_in_place(struct load *ld, const struct rdb_rec *rec, const struct
     uint8_t *end = put_set_tail(ld, rec, emit_crlf(tail));
     struct lane_part parts[] = {
         {.mem = head}, {.mem = value}, {.mem = span_of(tail, (size_t)(end - tail))}};
-    struct lane *lane = &ld->pl->lane;
-    if (lane_select(lane, ld->to_db, err) < 0 || lane_call(lane, parts, 3, err) < 0) return -1;
+    if (load_call(ld, parts, 3, err) < 0) return -1;
     return load_call_reply(ld, rec, value.n, err);
 }
 
@@ -391,6 +441,8 @@ static int load_key(struct load *ld, struct rdb_rec *rec, struct err *err)
         ld->told_meta = true;
         log_warn("the source attaches module metadata to keys; keyhaul moves the keys without it");
     }
+    if (KH_UNLIKELY(ld->pl->fan)) choose_lane(ld, rec->a);
+    ld->key = rec->a;
     return ld->reconcile ? load_reconciled(ld, rec, err) : load_selected(ld, rec, err);
 }
 
@@ -428,24 +480,22 @@ static int no_functions(struct load *ld, struct span code, struct err *err)
     return 0;
 }
 
-static int load_function(struct load *ld, struct span code, struct err *err)
+/* Of a cluster the lane of each primary, from 0 on; else the one there is. NULL: no more. */
+static struct lane *next_lane(struct load *ld, unsigned *i)
 {
-    if (!facts_has(ld->target, FACTS_FUNCTIONS)) return no_functions(ld, code, err);
-    struct span argv[4] = {span_str("FUNCTION"), span_str("LOAD")};
-    size_t n = 2;
-    int replace = replaces_library(ld, code, err);
-    if (replace < 0) return -1;
-    if (replace) argv[n++] = span_str("REPLACE");
-    argv[n++] = code;
-    struct lane *lane = &ld->pl->lane;
-    if (lane_call_strs(lane, -1, n, argv, err) < 0) return -1;
-    const struct resp_reply *reply = &lane->outcome.last;
-    if (reply->type != '-') {
-        counter_add(&ld->pl->counters->functions_written, 1);
-        return 0;
-    }
+    struct fan *f = ld->pl->fan;
+    if (!f) return (*i)++ == 0 ? &ld->pl->lane : NULL;
+    while (*i < f->n && !f->nodes[*i]->used)
+        ++*i;
+    return *i < f->n ? &f->nodes[(*i)++]->lane : NULL;
+}
+
+/* 1: it is put off; another one is to go first. */
+static int library_refused(struct load *ld, const struct resp_reply *reply, bool replace,
+                           struct err *err)
+{
     if (strstr(reply->line, "already exists") && replace && ld->reconcile && !ld->reconcile->first)
-        return reconcile_late_library(ld->reconcile, code, err);
+        return 1;
     if (strstr(reply->line, "already exists") && ld->on_conflict == TASK_CONFLICT_SKIP) {
         log_warn("target: %s; left as it is (--on-conflict skip)", reply->line);
         return 0;
@@ -459,14 +509,40 @@ static int load_function(struct load *ld, struct span code, struct err *err)
                            err);
 }
 
+static int load_function(struct load *ld, struct span code, struct err *err)
+{
+    if (!facts_has(ld->target, FACTS_FUNCTIONS)) return no_functions(ld, code, err);
+    struct span argv[4] = {span_str("FUNCTION"), span_str("LOAD")};
+    size_t n = 2;
+    int replace = replaces_library(ld, code, err), late = 0;
+    bool written = true;
+    if (replace < 0) return -1;
+    if (replace) argv[n++] = span_str("REPLACE");
+    argv[n++] = code;
+    struct lane *lane;
+    for (unsigned i = 0; (lane = next_lane(ld, &i)) != NULL;) {
+        if (lane_call_strs(lane, -1, n, argv, err) < 0) return -1;
+        const struct resp_reply *reply = &lane->outcome.last;
+        if (reply->type != '-') continue;
+        int rc = library_refused(ld, reply, replace, err);
+        if (rc < 0) return -1;
+        late |= rc;
+        written = false;
+    }
+    counter_add(&ld->pl->counters->functions_written, written);
+    return late ? reconcile_late_library(ld->reconcile, code, err) : 0;
+}
+
 static int load_script(struct load *ld, struct span body, struct err *err)
 {
     struct span argv[] = {span_str("SCRIPT"), span_str("LOAD"), body};
-    struct lane *lane = &ld->pl->lane;
-    if (lane_call_strs(lane, -1, 3, argv, err) < 0) return -1;
-    if (lane->outcome.last.type == '-')
-        return refusals_report(&ld->pl->refusals, 0, (struct span){0}, "SCRIPT LOAD",
-                               lane->outcome.last.line, err);
+    struct lane *lane;
+    for (unsigned i = 0; (lane = next_lane(ld, &i)) != NULL;) {
+        if (lane_call_strs(lane, -1, 3, argv, err) < 0) return -1;
+        if (lane->outcome.last.type == '-')
+            return refusals_report(&ld->pl->refusals, 0, (struct span){0}, "SCRIPT LOAD",
+                                   lane->outcome.last.line, err);
+    }
     counter_add(&ld->pl->counters->functions_written, 1);
     return 0;
 }
@@ -528,9 +604,11 @@ static void note_decoded(struct load *ld)
 static void end_early(struct load *ld)
 {
     struct err ignored;
-    struct lane *lane = &ld->pl->lane;
+    struct lane *lane = ld->lane;
+    char where[RESP_ERROR_MAX];
     for (int i = 0; i < 2; i++)
-        if (ld->batch[i].in_flight && lane->calling && batch_finish(&ld->batch[i], lane, &ignored))
+        if (ld->batch[i].in_flight && lane->calling &&
+            batch_finish_or(&ld->batch[i], lane, where, &ignored))
             return;
 }
 
@@ -549,7 +627,7 @@ static int load_records(struct load *ld, struct err *err)
     if (rc < 0) return err_wrap(err, "snapshot");
     reader_release(&pl->r);
     note_decoded(ld);
-    if (lane_drain(&pl->lane, err) < 0) return -1;
+    if ((pl->fan ? fan_drain(pl->fan, err) : lane_drain(&pl->lane, err)) < 0) return -1;
     losses_tell(&pl->refusals.losses, ld->target_name);
     return ld->reconcile ? reconcile_loaded(ld->reconcile, err) : 0;
 }
@@ -595,7 +673,7 @@ static int exists_already(struct load *ld, const struct rdb_rec *rec, struct err
 
 int load_call_refused(struct load *ld, const struct rdb_rec *rec, struct err *err)
 {
-    const struct resp_reply *reply = &ld->pl->lane.outcome.last;
+    const struct resp_reply *reply = &ld->lane->outcome.last;
     bool exists = reply->is_null;
     if (reply->type == '-' && refusal_classify(reply->line) == REFUSAL_EXISTS) exists = true;
     if (exists) return exists_already(ld, rec, err);
@@ -617,9 +695,8 @@ int load_existing(struct load *ld, const struct rdb_rec *rec, struct err *err)
 {
     if (ld->replace) return 0;
     struct span argv[] = {span_str("EXISTS"), rec->a};
-    struct lane *lane = &ld->pl->lane;
-    if (lane_call_strs(lane, ld->to_db, 2, argv, err) < 0) return -1;
-    const struct resp_reply *reply = &lane->outcome.last;
+    if (call_strs(ld, 2, argv, err) < 0) return -1;
+    const struct resp_reply *reply = &ld->lane->outcome.last;
     if (reply->type == '-')
         return err_set(err, ERR_TARGET, "target: EXISTS was refused: %s", reply->line);
     return reply->integer == 0 ? 0 : exists_already(ld, rec, err);

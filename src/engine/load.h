@@ -35,6 +35,8 @@
 
 struct load {
     struct pipeline *pl;
+    struct lane *lane; /* of a cluster: to the node that has the key at hand, as far as is known */
+    struct span key;   /* that one */
     const struct server_facts *target;
     const struct db_select *select;
     const struct key_select *keys;
@@ -116,6 +118,16 @@ KH_MUST int load_stream(struct load *ld, const struct rdb_rec *rec, struct err *
 /* RESTORE what lies in ld->whole. 0: done, but not counted. 1: not taken, and that was told. */
 KH_MUST int load_send_whole(struct load *ld, const struct rdb_rec *rec, struct err *err);
 
+/* One request about the key at hand, as lane_call(); of a cluster to whichever node has the key by
+ * then. ld->lane->outcome.last is its reply, and no redirection. */
+KH_MUST int load_call(struct load *ld, const struct lane_part *parts, unsigned n_parts,
+                      struct err *err);
+
+/* The key at hand goes from the target. */
+KH_MUST int load_delete(struct load *ld, struct err *err);
+/* After a redirection: ld->lane is the one that has the key now, perhaps after a while. */
+KH_MUST int load_follow(struct load *ld, const char *where, struct err *err);
+
 /* Commands in batches, one in flight while the next is built: begin, add to load_batch(), send as
  * often as wanted, finish (with the key's deadline; counts the key). The lane is in the database.
  */
@@ -126,7 +138,7 @@ KH_MUST int load_finish_batches(struct load *ld, const struct rdb_rec *rec, uint
                                 struct err *err);
 
 /* Before a RESTORE: the key may be there, and the target's RESTORE not know REPLACE. */
-KH_MUST int load_make_room(struct load *ld, const struct rdb_rec *rec, struct err *err);
+KH_MUST int load_make_room(struct load *ld, struct err *err);
 
 /* Under fail and skip: is it there already? 1: leave it alone (counted). 0: go on. */
 KH_MUST int load_existing(struct load *ld, const struct rdb_rec *rec, struct err *err);

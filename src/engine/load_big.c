@@ -5,6 +5,7 @@
 
 #include "base/crc64.h"
 #include "engine/emit.h"
+#include "engine/fan.h"
 
 #include <stdio.h>
 
@@ -16,21 +17,37 @@ struct batch *load_batch(struct load *ld)
     return &ld->batch[ld->cur];
 }
 
+static int send_batch(struct load *ld, struct batch *b, struct err *err)
+{
+    if (lane_select(ld->lane, ld->to_db, err) < 0 || lane_drain(ld->lane, err) < 0) return -1;
+    return batch_send(b, ld->lane, err);
+}
+
+/* Wherever the key is by then. */
+static int finish_batch(struct load *ld, struct batch *b, struct err *err)
+{
+    char where[RESP_ERROR_MAX];
+    int rc;
+    while ((rc = batch_finish_or(b, ld->lane, where, err)) == 1)
+        if (load_follow(ld, where, err) < 0 || send_batch(ld, b, err) < 0) return -1;
+    if (rc == 0 && ld->pl->fan) fan_recovered(ld->pl->fan);
+    return rc;
+}
+
 /* Send the batch that was built, once the one before it has been applied. */
 int load_send_batch(struct load *ld, struct err *err)
 {
     struct batch *b = load_batch(ld), *before = &ld->batch[!ld->cur];
-    if (before->in_flight && batch_finish(before, &ld->pl->lane, err) < 0) return -1;
+    if (before->in_flight && finish_batch(ld, before, err) < 0) return -1;
     if (b->n == 0) return 0;
-    if (batch_send(b, &ld->pl->lane, err) < 0) return -1;
+    if (send_batch(ld, b, err) < 0) return -1;
     ld->cur = !ld->cur;
     return batch_begin(load_batch(ld), ld->to_db, err);
 }
 
 int load_begin_batches(struct load *ld, struct err *err)
 {
-    if (lane_select(&ld->pl->lane, ld->to_db, err) < 0 || lane_drain(&ld->pl->lane, err) < 0)
-        return -1;
+    if (lane_select(ld->lane, ld->to_db, err) < 0 || lane_drain(ld->lane, err) < 0) return -1;
     ld->refused_before = ld->pl->refusals.count;
     return batch_begin(load_batch(ld), ld->to_db, err);
 }
@@ -40,6 +57,7 @@ static int begin(struct load *ld, const struct rdb_rec *rec, struct err *err)
 {
     if (load_begin_batches(ld, err) < 0) return -1;
     if (!ld->replace) return 0;
+    if (ld->pl->fan) return load_delete(ld, err); /* batches of a cluster are not taken apart */
     struct span argv[] = {span_str(ld->unlink ? "UNLINK" : "DEL"), rec->a};
     if (batch_args(load_batch(ld), 2, argv, err) < 0) return -1;
     batch_mark(load_batch(ld)); /* may go by itself: it frees memory */
@@ -312,8 +330,7 @@ int load_send_whole(struct load *ld, const struct rdb_rec *rec, struct err *err)
                    ? -1
                    : 1;
     buf_clear(&ld->args);
-    if (load_make_room(ld, rec, err) < 0 ||
-        buf_reserve(&ld->args, LOAD_FRAME_MAX + rec->a.n, err) < 0)
+    if (load_make_room(ld, err) < 0 || buf_reserve(&ld->args, LOAD_FRAME_MAX + rec->a.n, err) < 0)
         return -1;
     struct load_frame f = {.head = ld->args.p};
     load_frame_head(ld, rec, n, &f);
@@ -321,8 +338,7 @@ int load_send_whole(struct load *ld, const struct rdb_rec *rec, struct err *err)
     struct lane_part parts[] = {{.mem = span_of(f.head, f.head_n)},
                                 {.store = &ld->whole},
                                 {.mem = span_of(f.tail, f.tail_n)}};
-    struct lane *lane = &ld->pl->lane;
-    if (lane_select(lane, ld->to_db, err) < 0 || lane_call(lane, parts, 3, err) < 0) return -1;
+    if (load_call(ld, parts, 3, err) < 0) return -1;
     store_clear(&ld->whole);
     return load_call_refused(ld, rec, err);
 }
