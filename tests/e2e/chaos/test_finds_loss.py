@@ -73,3 +73,13 @@ def test_early_deaths(monkeypatch):
     with pytest.raises(AssertionError) as e:
         play(monkeypatch, "plainmover.py", "", *STALLS, expiry="short")
     assert "differences" in str(e.value)
+
+
+def test_failover_loses_no_more_than_asked(side):
+    """Also in the first second, when the primary has a replica, but sends it nothing yet."""
+    for _ in range(3):
+        s = side("side", replica=True)
+        with s.primary.connect() as c:
+            c.feed(("SET", "k:%d" % i, i) for i in range(1000))
+        assert s.fail_over()
+        assert s.call("DBSIZE") == 1000

@@ -79,15 +79,23 @@ class Side:
         return self.primary.call(*args)
 
     def replica_ready(self, timeout=8):
-        """Is there a replica that has all, within this time?"""
+        """Is there a replica that has all that the primary has now, within this time? That its link
+        is up does not say so: in the first second the primary may not send it any writes yet."""
         if len(self.nodes) < 2:
             return False
+        goal = []
 
-        def linked():
-            with self.nodes[1 - self.primary_at].connect() as c:
-                return c.info("replication").get("master_link_status") == "up"
+        def offset(server, name):
+            with server.connect() as c:
+                info = c.info("replication")
+            return int(info[name]) if info.get("master_link_status", "up") == "up" else -1
+
+        def has_all():
+            if not goal:
+                goal.append(offset(self.primary, "master_repl_offset"))
+            return offset(self.nodes[1 - self.primary_at], "slave_repl_offset") >= goal[0]
         try:
-            return wait_for(linked, timeout)
+            return wait_for(has_all, timeout)
         except (TimeoutError, OSError, ReplyError):
             return False
 
