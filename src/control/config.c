@@ -298,6 +298,20 @@ static int read_target(struct task_config *t, const struct option_values *v, str
     return 0;
 }
 
+static int read_shards(struct task_config *t, const struct option_values *v, struct err *err)
+{
+    uint64_t n;
+    const char *map = options_text(v, OPTION_SOURCE_ADDRESS_MAP);
+    const char *max = options_text(v, OPTION_MAX_SNAPSHOTS);
+    if (map && cluster_addresses_parse(&t->source.addresses, map, err) < 0)
+        return name_option(err, "--source-address-map");
+    if (!max) return 0;
+    if (!num_get_u64(span_str(max), &n) || n < 1 || n > UINT16_MAX)
+        return err_set(err, ERR_USAGE, "--max-snapshots: must be a number from 1 on");
+    t->max_snapshots = (unsigned)n;
+    return 0;
+}
+
 static int read_task(struct task_config *t, const struct option_values *v, struct err *err)
 {
     t->type = takes(v, OPTION_TYPE) ? (enum task_type)options_choice(v, OPTION_TYPE) : TASK_FULL;
@@ -314,6 +328,7 @@ static int read_task(struct task_config *t, const struct option_values *v, struc
     if (takes(v, OPTION_KEYS) && key_select_parse(&t->keys, options_text(v, OPTION_KEYS),
                                                   options_text(v, OPTION_SKIP_KEYS), err) < 0)
         return -1;
+    if (read_shards(t, v, err) < 0) return -1;
     return read_limits(t, v, err);
 }
 
@@ -348,6 +363,7 @@ static void release_side(struct task_side *side)
     if (side->password) explicit_bzero(side->password, strlen(side->password));
     free(side->password);
     side->password = NULL;
+    cluster_addresses_release(&side->addresses);
 }
 
 void config_release(struct config *c)

@@ -6,7 +6,9 @@
 #include "engine/key_select.h"
 #include "engine/select.h"
 #include "io/conn.h"
+#include "redis/addresses.h"
 #include "redis/uri.h"
+#include "wire/slot_set.h"
 
 enum task_type { TASK_FULL_INCREMENTAL, TASK_FULL, TASK_INCREMENTAL };
 enum task_conflict { TASK_CONFLICT_FAIL, TASK_CONFLICT_OVERWRITE, TASK_CONFLICT_SKIP };
@@ -18,7 +20,8 @@ enum task_on_error { TASK_ON_ERROR_STOP, TASK_ON_ERROR_CONTINUE };
 struct task_side {
     struct uri uri;
     char *password; /* from file or environment; before the URI's; NULL none; wiped at release */
-    struct conn_tls tls; /* used when uri.tls */
+    struct conn_tls tls;                /* used when uri.tls */
+    struct cluster_addresses addresses; /* of nodes of a cluster: where they are reached */
 };
 
 struct task_config {
@@ -41,6 +44,10 @@ struct task_config {
     int connect_timeout_ms;   /* default 10 s */
     int io_timeout_ms;        /* nothing heard from a side for so long: link lost; default 60 s */
     int64_t retry_time_ms;    /* how long passing faults of the target are waited out */
+    unsigned max_snapshots;   /* shards of a cluster that load at once; 0: all */
+    /* The source is one shard of a cluster: only keys of these slots are its own, and on the
+     * target only such keys are the run's. NULL: all. May change between two commands. */
+    const struct slot_set *slots;
 };
 
 enum task_way { TASK_MIGRATE, TASK_RESTORE, TASK_BACKUP };
