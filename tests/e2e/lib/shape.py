@@ -107,7 +107,8 @@ class Shape:
         for n in self.nodes:
             n.stop()
 
-    close = stop
+    def close(self):
+        self.stop()
 
     def __enter__(self):
         return self.start()
