@@ -101,9 +101,25 @@ static int note_all(struct run *r, struct err *err)
                                  state_existing_path(r->state), err);
 }
 
+/* No snapshot could bring what came between. */
+static int plan_changes_only(struct run *r, bool known, bool restart, struct err *err)
+{
+    if (r->cfg->type != TASK_INCREMENTAL || r->plan == PLAN_STREAM) return 0;
+    if ((known || r->plan != PLAN_FRESH) && !restart)
+        return err_set(
+            err, ERR_REFUSED,
+            "task %s moves changes only, and from where on is not known any more (it was "
+            "cut off while it attached, or the target has lost its checkpoint). "
+            "--restart follows from now on, without what was written in between; to have "
+            "all: --type full+incremental --on-conflict overwrite --restart",
+            state_name(r->state));
+    r->plan = PLAN_FRESH;
+    return 0;
+}
+
 int migrate_read_plan(struct run *r, struct err *err)
 {
-    bool restart = r->cfg->restart && !r->began;
+    bool known = r->known, restart = r->cfg->restart && !r->began;
     struct client *c;
     if (migrate_mark_client(r, &c, err) < 0 ||
         checkpoint_claim(c, r->mark.db, r->mark.key, r->mark.owner, r->began, &r->at, err) < 0)
@@ -130,9 +146,7 @@ int migrate_read_plan(struct run *r, struct err *err)
         return -1;
     }
     r->known = true;
-    if (r->plan == PLAN_RELOAD && r->cfg->type == TASK_INCREMENTAL)
-        r->plan = PLAN_FRESH; /* nothing of the stream has been applied */
-    return 0;
+    return plan_changes_only(r, known, restart, err);
 }
 
 /* --- deadlines --- */
@@ -190,6 +204,20 @@ static int give_time_back(struct run *r, struct err *err)
 
 /* --- by a snapshot --- */
 
+/* The source can tell where we are, and so can the next run. */
+static bool can_resume(const struct run *r)
+{
+    return r->mark.replid[0] != 0;
+}
+
+/* Changes only: that is where they begin, whatever happens from here on. A primary names the
+ * database again behind a full PSYNC; a replica does not, so its snapshot must tell it first. */
+static bool is_attached(const struct run *r)
+{
+    return r->cfg->type == TASK_INCREMENTAL && can_resume(r) &&
+           r->source_facts.role == FACTS_PRIMARY;
+}
+
 static int begin_loading(struct run *r, struct err *err)
 {
     struct state_progress *p = state_progress(r->state);
@@ -211,6 +239,11 @@ static int begin_loading(struct run *r, struct err *err)
     if ((r->cluster && migrate_name_load(r, err) < 0) || migrate_mark_client(r, &c, err) < 0)
         return -1;
     struct checkpoint at = place(r, CHECKPOINT_LOADING, 0, 0);
+    if (is_attached(r)) {
+        at = place(r, CHECKPOINT_STREAM, r->psync.offset, 0);
+        r->begin_offset = at.offset;
+        r->begin_db = at.db;
+    }
     if (checkpoint_replace(c, r->mark.db, r->mark.key, &at, r->at.kind == CHECKPOINT_NONE, err) < 0)
         return -1;
     if (r->cfg->type == TASK_INCREMENTAL) return 0; /* no key is loaded */
@@ -248,12 +281,6 @@ static int sweep(struct run *r, struct err *err)
     log_info("%s keys that the new snapshot does not have were deleted from the target",
              num_human_count(count, sizeof(count), deleted));
     return 0;
-}
-
-/* The source can tell where we are, and so can the next run. */
-static bool can_resume(const struct run *r)
-{
-    return r->mark.replid[0] != 0;
 }
 
 static int begin_replay(struct run *r, uint64_t db, struct err *err)
@@ -506,6 +533,7 @@ static int attempt(struct run *r, struct err *err)
     int rc = 1;
     if (r->plan == PLAN_STREAM) rc = resume_stream(r, err);
     if (rc == 1) {
+        if (r->plan == PLAN_STREAM && r->cfg->type == TASK_INCREMENTAL) r->plan = PLAN_RELOAD;
         if (r->plan == PLAN_STREAM) {
             r->plan = PLAN_RELOAD;
             log_warn("the source has not kept the changes since offset %llu (its backlog was too "

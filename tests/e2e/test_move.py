@@ -152,6 +152,61 @@ def test_type_incremental(source, target, keyhaul):
         assert c.call("LRANGE", "list", 0, -1) == [b"b"]
 
 
+@pytest.fixture
+def changes_only(keyhaul, source, target, proxy, tmp_path):
+    """A run that was killed while it attached; run(*options) goes on. The link is whole by then."""
+    def begin(source, kind):
+        link = proxy(source)
+        link.hold_behind["down"] = b"REDIS00"
+        args = ("--type", "incremental", "--state-dir", str(tmp_path), "--task", "t")
+
+        def run(*options):
+            return keyhaul(source, target, *args, *options, source_uri=link.uri())
+        k = run()
+        wait_for(lambda: (target.call("GET", "keyhaul:checkpoint:t") or b"").startswith(kind))
+        source.call("INCR", "k")
+        k.proc.kill()
+        k.wait()
+        link.hold_behind.clear()
+        link.release()
+        link.cut()
+        return run
+    return begin
+
+
+def test_type_incremental_is_gone_on_with_from_where_it_attached(changes_only, source, target):
+    source.call("SET", "before", "1")
+    with source.connect(3) as c:
+        c.call("SET", "before", "1")  # the stream has this database selected
+    run = changes_only(source, b"1 stream ")
+    with source.connect(3) as c:
+        c.call("INCR", "k")
+    source.call("INCR", "k")
+    k = run()
+    k.finish()
+    assert target.call("GET", "k") == b"2" and target.call("EXISTS", "before") == 0
+    with target.connect(3) as c:
+        assert c.call("GET", "k") == b"1" and c.call("EXISTS", "before") == 0
+    k = run()
+    k.finish()
+    assert target.call("GET", "k") == b"2"
+
+
+def test_type_incremental_leaves_nothing_out_silently(changes_only, server, source, target):
+    """Where the place is not known any more it is refused, with what to do."""
+    source.call("REPLICAOF", *server("top").address)
+    wait_for(lambda: source.connect().info("replication")["master_link_status"] == "up")
+    source.call("CONFIG", "SET", "replica-read-only", "no")
+    run = changes_only(source, b"1 loading ")
+    run().expect(3, "--restart", "full.incremental")
+    k = run("--restart")
+    k.wait_metric(lambda m: m["phase"] in ("catch-up", "stream"))
+    assert k.terminate() == 0
+    target.call("FLUSHALL")
+    run().expect(3, "--restart", "full.incremental")
+    assert target.call("DBSIZE") == 0
+
+
 @pytest.mark.parametrize("which", ["both", "source", "target"])
 def test_unix_sockets(server, keyhaul, which):
     source = server("source", unix=which != "target")
