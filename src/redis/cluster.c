@@ -161,6 +161,16 @@ int cluster_client_of(struct cluster *c, uint16_t slot, struct client **ret, str
     return cluster_client(c, node, ret, err);
 }
 
+void cluster_tidy(struct cluster *c)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        struct known *k = &c->known[i];
+        if (!k->client || client_due(k->client) == 0) continue;
+        client_close(k->client);
+        k->client = NULL;
+    }
+}
+
 int cluster_dial(struct cluster *c, uint16_t node, struct client **ret, struct err *err)
 {
     if (node >= c->map->n) return err_set(err, ERR_INTERNAL, "node %u of no cluster", node);

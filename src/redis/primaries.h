@@ -36,16 +36,17 @@ KH_MUST int primaries_each(const struct primaries *p,
 /* "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN": the slot of what was asked is not there now. */
 bool primaries_redirects(const struct reply *r);
 
+struct walk_view;
+
 struct walk {
     struct primaries at;
-    struct walk_view *before, *after; /* who owned what when the pass began, when it ended; owned */
-    struct slot_set left;             /* what this pass is for */
-    struct slot_set again;            /* and the next one */
-    bool filtered;                    /* `left` is not all */
-    unsigned passes;
-    unsigned next;         /* node of the pass */
-    int64_t since_ms;      /* monotonic: of passes that brought nothing */
-    int64_t not_before_ms; /* the next pass */
+    struct walk_view *before; /* who owned what when the pass began; owned */
+    struct slot_set left;     /* what this pass is for */
+    struct slot_set again;    /* and the next one */
+    bool filtered;            /* `left` is not all */
+    unsigned next;            /* node of the pass that comes next */
+    int64_t since_ms;         /* monotonic: no slot less is left since then */
+    int64_t not_before_ms;    /* the next pass */
 };
 
 enum walk_step {
