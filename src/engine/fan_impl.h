@@ -35,6 +35,11 @@ struct fan_cmd {
     uint32_t unit;
 };
 
+struct fan_slot {
+    uint64_t o;            /* everything of it up to here is applied */
+    uint32_t stamp, group; /* of the stage with this stamp, its group */
+};
+
 /* A batch goes in stages: up to a command that needs all before it applied. */
 struct fan_stream {
     struct fan_place *place; /* owned */
@@ -44,7 +49,7 @@ struct fan_stream {
     struct buf pieces, groups, extra; /* struct fan_piece, struct fan_group, bytes */
     struct buf argv, index, text;     /* of the command at hand */
     uint32_t stamp;
-    uint32_t stamp_of[SLOT_COUNT], group_of[SLOT_COUNT];
+    struct fan_slot slots[SLOT_COUNT];
     uint64_t next_at, next_n; /* the command that comes next: where it lies, how many before it */
     uint32_t unit;
 };

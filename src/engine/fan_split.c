@@ -154,19 +154,20 @@ static void pass(struct fan_stream *s, const struct fan_cmd *c)
 
 static struct fan_group *group_for(struct fan_stream *s, uint16_t slot, struct err *err)
 {
-    if (s->stamp_of[slot] == s->stamp) return fan_group(s, s->group_of[slot]);
+    struct fan_slot *at = &s->slots[slot];
+    if (at->stamp == s->stamp) return fan_group(s, at->group);
     struct fan_group g = {
         .slot = slot, .first = FAN_NONE, .last = FAN_NONE, .unit = FAN_NONE, .bare = true};
-    s->stamp_of[slot] = s->stamp;
-    s->group_of[slot] = fan_groups(s);
+    at->stamp = s->stamp;
+    at->group = fan_groups(s);
     if (buf_add(&s->groups, &g, sizeof(g), err) < 0) return NULL;
-    return fan_group(s, s->group_of[slot]);
+    return fan_group(s, at->group);
 }
 
 static int add_piece(struct fan_stream *s, const struct fan_cmd *c, uint16_t slot,
                      struct fan_piece piece, bool idempotent, struct err *err)
 {
-    if (c->offset <= s->place->o[slot]) return 0; /* by the run before */
+    if (c->offset <= s->slots[slot].o) return 0; /* by the run before */
     uint32_t at = (uint32_t)(s->pieces.n / sizeof(piece));
     struct fan_group *g = group_for(s, slot, err);
     piece.next = FAN_NONE;

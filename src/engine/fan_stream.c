@@ -31,6 +31,8 @@ int fan_begin_stream(struct fan *f, struct fan_place *place, uint64_t tolerate, 
     s->place = place;
     s->tolerate = tolerate;
     s->joined = true;
+    for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
+        s->slots[slot].o = place->o[slot];
     for (unsigned i = 0; i < f->n; i++) {
         f->nodes[i]->flushed = 0;
         for (unsigned k = 0; k < place->n_flushed; k++)
@@ -117,7 +119,7 @@ static int put_marks(struct fan *f, struct err *err)
     for (unsigned i = 0; i < f->n; i++) {
         struct fan_node *node = f->nodes[i];
         if (!node->used) continue;
-        uint64_t o = f->stream->place->o[node->mark_slot];
+        uint64_t o = f->stream->slots[node->mark_slot].o;
         if (fan_put_mark(f, node->mark_slot, o, &node->out, err) < 0) return -1;
         node->marking = true;
         node->replies++;
@@ -323,7 +325,7 @@ static int judge_multi(struct judge *j, struct fan_group *g, struct err *err)
     if (v.dropped && !v.passing) j->again = true;
     if (v.not_run && !v.passing && !v.dropped)
         return err_set(err, ERR_TARGET, "target: a transaction was not applied: %s", v.exec);
-    if (g->done) j->f->stream->place->o[g->slot] = g->offset;
+    if (g->done) j->f->stream->slots[g->slot].o = g->offset;
     return 0;
 }
 
