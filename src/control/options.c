@@ -166,8 +166,22 @@ int option_check(enum option_id id, const char *text, struct err *err)
     return *text ? err_set(err, ERR_USAGE, "--%s: takes no value", def->name) : 0;
 }
 
+/* The value of sentinel-password= becomes `with`, which is no longer than it. */
+static void replace_query_password(char *uri, const char *with)
+{
+    static const char word[] = "sentinel-password=";
+    for (char *at = uri; (at = strstr(at, word)) != NULL;) {
+        at += sizeof(word) - 1;
+        size_t n = strcspn(at, "&"), kept = strnlen(with, n), rest = strlen(at + n);
+        memcpy(at, with, kept);
+        memmove(at + kept, at + n, rest + 1);
+        explicit_bzero(at + kept + rest + 1, n - kept);
+    }
+}
+
 void option_wipe_uri(char *uri)
 {
+    replace_query_password(uri, "***");
     char *at = strrchr(uri, '@');
     if (!at) return;
     char *scheme = strstr(uri, "://");
@@ -181,6 +195,7 @@ void option_wipe_uri(char *uri)
 
 void option_strip_password(char *uri)
 {
+    replace_query_password(uri, "");
     char *scheme = strstr(uri, "://");
     char *from = scheme ? scheme + 3 : uri;
     size_t login = strcspn(from, "/?");

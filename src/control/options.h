@@ -117,9 +117,9 @@ KH_MUST bool option_read_duration(const char *text, int64_t *ret_ms);
 KH_MUST bool option_read_size(const char *text, uint64_t *ret_bytes);
 
 /* Overwrite what stands between the scheme and the last '@' of a URI: "redis://u:pw@h" becomes
- * three stars and "@h" behind the scheme. */
+ * three stars and "@h" behind the scheme. The same with what follows "sentinel-password=". */
 void option_wipe_uri(char *uri);
-/* Take the password out, but leave the user: "redis://u:pw@h" becomes "redis://u@h". */
+/* Take the passwords out, but leave the user: "redis://u:pw@h" becomes "redis://u@h". */
 void option_strip_password(char *uri);
 
 #endif

@@ -34,7 +34,7 @@ static int strip(char *uri, struct err *err)
     struct uri parsed;
     option_strip_password(uri);
     if (uri_parse(&parsed, uri, err) < 0) return -1;
-    bool left = parsed.password;
+    bool left = parsed.password || parsed.sentinel_password;
     uri_release(&parsed);
     return left ? err_set(err, ERR_INTERNAL, "a password was left in a URI") : 0;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The synchronous client: one connection, a bounded buffer each way, waits in slices.
-#include "redis/client.h"
+#include "redis/client_impl.h"
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -340,10 +340,10 @@ static int ping(struct client *c, struct err *err)
     return rc;
 }
 
-static int connect_to(struct client *c, const struct client_config *cfg, struct err *err)
+static int connect_to(struct client *c, const struct client_config *cfg, const struct uri *u,
+                      struct err *err)
 {
     static const struct conn_tls usual = {0};
-    const struct uri *u = cfg->uri;
     struct conn_addr addr = {
         .unix_path = u->unix_path,
         .host = uri_host(u, c->address),
@@ -351,7 +351,7 @@ static int connect_to(struct client *c, const struct client_config *cfg, struct 
         .tls = !u->tls    ? NULL
                : cfg->tls ? cfg->tls
                           : &usual,
-        .connect_timeout_ms = cfg->connect_timeout_ms > 0 ? cfg->connect_timeout_ms : 10000,
+        .connect_timeout_ms = client_connect_timeout(cfg),
     };
     if (conn_open(&c->conn, &addr, cfg->stop, err) < 0) return err_wrap(err, "%s", c->peer.side);
     return 0;
@@ -367,12 +367,11 @@ static void hint_tls(struct client *c, const struct uri *u, struct err *err)
                  " before it said anything; if that port wants TLS, use rediss://");
 }
 
-static int open_address(struct client **ret, const struct client_config *cfg, unsigned i,
-                        int io_timeout_ms, struct err *err)
+int client_dial(struct client **ret, const struct client_config *cfg, const struct uri *u,
+                unsigned i, int io_timeout_ms, struct err *err)
 {
     struct client *c = calloc(1, sizeof(*c));
     if (!c) return err_set(err, ERR_NOMEM, "out of memory for a client");
-    const struct uri *u = cfg->uri;
     char one[sizeof(u->shown)];
     peer_init(&c->peer, cfg->side, uri_addresses(u) > 1 ? uri_show(one, u, i) : u->shown, u->user);
     c->io_timeout_ms = io_timeout_ms;
@@ -383,7 +382,7 @@ static int open_address(struct client **ret, const struct client_config *cfg, un
     buf_init(&c->out, OUT_MAX);
     buf_init(&c->in, CLIENT_REPLY_MAX + READ_BYTES);
 
-    if (connect_to(c, cfg, err) < 0) goto fail;
+    if (connect_to(c, cfg, u, err) < 0) goto fail;
     if (log_in(c, u->user, cfg->password ? cfg->password : u->password, err) < 0 ||
         ping(c, err) < 0) {
         hint_tls(c, u, err);
@@ -394,78 +393,6 @@ static int open_address(struct client **ret, const struct client_config *cfg, un
 fail:
     client_close(c);
     return -1;
-}
-
-/* --- several addresses --- */
-
-/* 1, 0: a replica, -1. One that will not tell is taken for a primary: there is no better one then.
- */
-static int is_primary(struct client *c, struct err *err)
-{
-    struct reply *r;
-    if (client_call(c, &r, err, "INFO", "replication", NULL) < 0) return -1;
-    int primary = !reply_has_text(r) || !memmem(r->str.p, r->str.n, "role:slave", 10);
-    reply_free(r);
-    return primary;
-}
-
-/* What to tell of several failures: who refuses us says more than who is not there. */
-static void gather_failure(struct err *all, const struct err *one)
-{
-    struct err before = *all;
-    bool telling = err_class(before.code) != ERR_CLASS_TRANSIENT && one->code != ERR_STOPPED;
-    if (before.code == ERR_NONE)
-        *all = *one;
-    else
-        err_set(all, telling ? before.code : one->code, "%.290s; %.290s", before.msg, one->msg);
-}
-
-/* Connected, and 1: to a primary, 0: to a replica. */
-static int try_address(struct client **ret, const struct client_config *cfg, unsigned i,
-                       int io_timeout_ms, struct err *err)
-{
-    int connect_ms = cfg->connect_timeout_ms > 0 ? cfg->connect_timeout_ms : 10000;
-    struct client *c;
-    if (open_address(&c, cfg, i, connect_ms < io_timeout_ms ? connect_ms : io_timeout_ms, err) < 0)
-        return -1;
-    int rc = is_primary(c, err);
-    c->io_timeout_ms = io_timeout_ms;
-    if (rc < 0)
-        client_close(c);
-    else
-        *ret = c;
-    return rc;
-}
-
-static int open_any(struct client **ret, const struct client_config *cfg, int io_timeout_ms,
-                    struct err *err)
-{
-    struct client *best = NULL, *c;
-    struct err all = {.code = ERR_NONE}, one = all;
-    int rc = 0;
-    for (unsigned i = 0; i < uri_addresses(cfg->uri) && rc <= 0; i++) {
-        rc = try_address(&c, cfg, i, io_timeout_ms, &one);
-        if (rc < 0) {
-            gather_failure(&all, &one);
-            if (one.code == ERR_STOPPED || one.code == ERR_NOMEM) break;
-        } else if (rc > 0 || !best) {
-            client_close(best);
-            best = c;
-        } else {
-            client_close(c);
-        }
-    }
-    if (!best) return err_set(err, all.code, "%s", all.msg);
-    *ret = best;
-    return 0;
-}
-
-int client_open(struct client **ret, const struct client_config *cfg, struct err *err)
-{
-    int io_timeout_ms = cfg->io_timeout_ms > 0 ? cfg->io_timeout_ms : 60000;
-    unsigned n = uri_addresses(cfg->uri), only = cfg->only_address;
-    if (n > 1 && only == 0) return open_any(ret, cfg, io_timeout_ms, err);
-    return open_address(ret, cfg, only && only <= n ? only - 1 : 0, io_timeout_ms, err);
 }
 
 static void release(struct client *c)

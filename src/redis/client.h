@@ -9,6 +9,7 @@
 #define KEYHAUL_REDIS_CLIENT_H
 
 #include "io/conn.h"
+#include "redis/addresses.h"
 #include "redis/peer.h"
 #include "redis/reply.h"
 #include "redis/uri.h"
@@ -21,18 +22,27 @@ struct client;
 
 struct client_config { /* borrowed for client_open() only, but `stop`: for its life */
     const struct uri *uri;
-    const char *password;       /* goes before the URI's; NULL: the URI's, or none */
-    const struct conn_tls *tls; /* used when uri->tls; may be NULL: verify as usual */
-    int connect_timeout_ms;     /* 0: 10 s */
-    int io_timeout_ms;          /* nothing heard for so long: ERR_NET; 0: 60 s */
-    const char *side;           /* "source" or "target": words of errors, names of options */
-    const atomic_bool *stop;    /* may be NULL */
-    unsigned only_address;      /* of several in the URI just this one, from 1 on; 0: any */
+    const char *password;         /* goes before the URI's; NULL: the URI's, or none */
+    const struct conn_tls *tls;   /* used when uri->tls; may be NULL: verify as usual */
+    int connect_timeout_ms;       /* 0: 10 s */
+    int io_timeout_ms;            /* nothing heard for so long: ERR_NET; 0: 60 s */
+    const char *side;             /* "source" or "target": words of errors, names of options */
+    const atomic_bool *stop;      /* may be NULL */
+    unsigned only_address;        /* of several in the URI just this one, from 1 on; 0: any */
+    const struct client *same_as; /* to where this one is connected, whatever the URI; NULL */
+
+    const char *sentinel_password; /* goes before that of the URI; NULL */
+    /* How addresses are reached that servers and Sentinels tell of others; NULL: as they say. */
+    const struct cluster_addresses *addresses;
+    /* A replica of the primary that would be connected to, if one is there that follows it and
+     * counts in its offsets (4.0+): one of the URI's, or one that the primary tells of. */
+    bool prefer_replica;
 };
 
 /* Connect, AUTH where a password is configured, PING. Database 0 stays selected.
  * Of several addresses the first that answers as a primary, else the first that answers; one that
- * takes the connection and then says nothing is given up after connect_timeout_ms.
+ * takes the connection and then says nothing is given up after connect_timeout_ms. Of Sentinels:
+ * the primary that they name (redis/sentinel.h).
  * ERR_NET, ERR_TLS, ERR_AUTH (wrong or missing password), ERR_PERM (protected mode), ERR_BUSY (too
  * many clients), ERR_PROTO (something else listens there), ERR_STOPPED. A server that is still
  * loading is connected to: see facts. */

@@ -13,6 +13,8 @@
 #define TEXT_MAX 8192 /* longest text taken; a host name has at most 253 bytes */
 #define HOST_MAX 253
 
+#define SHOWN_NAME_MAX 24 /* characters shown of the name that a Sentinel knows */
+
 /* ---- pieces of the text ---- */
 
 static struct span cut(struct span s, size_t from, size_t to)
@@ -80,14 +82,44 @@ static int parse_db(struct uri *u, struct span s, struct err *err)
     return 0;
 }
 
-/* What follows '?': db=N and nothing else. */
+/* Is it word=value? The value is what is left then. */
+static bool take_word(struct span *s, const char *word)
+{
+    size_t n = strlen(word);
+    if (s->n <= n || memcmp(s->p, word, n) != 0 || s->p[n] != '=') return false;
+    *s = cut(*s, n + 1, s->n);
+    return true;
+}
+
+static int parse_secret(char **ret, struct span s, const char *what, struct err *err)
+{
+    if (*ret) return err_set(err, ERR_USAGE, "the URI gives the %s twice", what);
+    return s.n ? decode(s, what, ret, err) : 0;
+}
+
+static int parse_word(struct uri *u, struct span s, struct err *err)
+{
+    if (take_word(&s, "db")) return parse_db(u, s, err);
+    if (u->sentinel && take_word(&s, "sentinel-user"))
+        return parse_secret(&u->sentinel_user, s, "user of the Sentinels", err);
+    if (u->sentinel && take_word(&s, "sentinel-password"))
+        return parse_secret(&u->sentinel_password, s, "password of the Sentinels", err);
+    return err_set(err, ERR_USAGE,
+                   "what follows the '?' of the URI is not understood: only db=N%s may stand there "
+                   "(a '?' in a password is written %%3F)",
+                   u->sentinel ? ", sentinel-user=... and sentinel-password=..., with '&' between,"
+                               : "");
+}
+
+/* What follows '?'. */
 static int parse_query(struct uri *u, struct span s, struct err *err)
 {
-    if (s.n < 3 || memcmp(s.p, "db=", 3) != 0)
-        return err_set(err, ERR_USAGE,
-                       "what follows the '?' of the URI is not understood: only db=N may stand "
-                       "there (a '?' in a password is written %%3F)");
-    return parse_db(u, cut(s, 3, s.n), err);
+    for (;;) {
+        size_t end = find(s, '&');
+        if (parse_word(u, cut(s, 0, end), err) < 0) return -1;
+        if (end == s.n) return 0;
+        s = cut(s, end + 1, s.n);
+    }
 }
 
 /* user:password; an empty one of them counts as not given. */
@@ -134,7 +166,7 @@ static bool ipv6_ok(struct span s)
 }
 
 /* host, host:port, [ipv6], [ipv6]:port */
-static int parse_address(struct uri_address *a, struct span s, struct err *err)
+static int parse_address(struct uri_address *a, struct span s, const char *port, struct err *err)
 {
     bool bracket = s.n > 0 && s.p[0] == '[';
     size_t close = bracket ? find(s, ']') : 0;
@@ -151,13 +183,13 @@ static int parse_address(struct uri_address *a, struct span s, struct err *err)
         return err_set(err, ERR_USAGE, "the host of the URI has characters that no name has");
     if (after < s.n && s.p[after] != ':')
         return err_set(err, ERR_USAGE, "the URI has text between the address and the port");
-    snprintf(a->port, sizeof(a->port), "6379");
+    snprintf(a->port, sizeof(a->port), "%s", port);
     if (after < s.n && parse_port(a->port, cut(s, after + 1, s.n), err) < 0) return -1;
     a->host = strndup((const char *)host.p, host.n);
     return a->host ? 0 : err_set(err, ERR_NOMEM, "out of memory");
 }
 
-static int add_address(struct uri *u, struct span s, struct err *err)
+static int add_address(struct uri *u, struct span s, const char *port, struct err *err)
 {
     struct uri_address a = {.host = NULL};
     if (u->n_more + 1 == URI_ADDRESSES_MAX)
@@ -165,29 +197,43 @@ static int add_address(struct uri *u, struct span s, struct err *err)
     struct uri_address *more = realloc(u->more, (u->n_more + 1) * sizeof(*more));
     if (!more) return err_set(err, ERR_NOMEM, "out of memory");
     u->more = more;
-    if (parse_address(&a, s, err) < 0) return -1;
+    if (parse_address(&a, s, port, err) < 0) return -1;
     u->more[u->n_more++] = a;
     return 0;
 }
 
 /* One address or several, with ',' between them, which none of them has in it. */
-static int parse_addresses(struct uri *u, struct span s, struct err *err)
+static int parse_addresses(struct uri *u, struct span s, const char *port, struct err *err)
 {
     struct uri_address first;
     size_t end = find(s, ',');
-    if (parse_address(&first, cut(s, 0, end), err) < 0) return -1;
+    if (parse_address(&first, cut(s, 0, end), port, err) < 0) return -1;
     u->host = first.host;
     memcpy(u->port, first.port, sizeof(u->port));
     while (end < s.n) {
         s = cut(s, end + 1, s.n);
         end = find(s, ',');
-        if (add_address(u, cut(s, 0, end), err) < 0) return -1;
+        if (add_address(u, cut(s, 0, end), port, err) < 0) return -1;
     }
     return 0;
 }
 
-/* [user[:password]@]host[:port][,...][/db][?db=N] */
-static int parse_tcp(struct uri *u, struct span s, struct err *err)
+/* name[/db]: the name is as Sentinel wants it in its own configuration. */
+static int parse_set(struct uri *u, struct span path, struct span *ret_db, struct err *err)
+{
+    struct span name = cut(path, 0, find(path, '/'));
+    if (!name_ok(name))
+        return err_set(err, ERR_USAGE,
+                       "the URI of a Sentinel ends with the name that it knows the server by, as "
+                       "in redis+sentinel://host:26379/mymaster (letters, digits, '.', '-', '_')");
+    u->sentinel = strndup((const char *)name.p, name.n);
+    if (!u->sentinel) return err_set(err, ERR_NOMEM, "out of memory");
+    *ret_db = cut(path, name.n < path.n ? name.n + 1 : name.n, path.n);
+    return 0;
+}
+
+/* [user[:password]@]host[:port][,...][/db][?db=N], of a Sentinel with its name before the db */
+static int parse_tcp(struct uri *u, struct span s, bool sentinel, struct err *err)
 {
     size_t q = find(s, '?');
     struct span query = cut(s, q, s.n);
@@ -201,8 +247,11 @@ static int parse_tcp(struct uri *u, struct span s, struct err *err)
     if (!login && (find(path, '@') < path.n || find(query, '@') < query.n))
         return err_set(err, ERR_USAGE,
                        "in the user or password of the URI '/' is written %%2F and '?' %%3F");
-    if (parse_addresses(u, login ? cut(auth, at + 1, auth.n) : auth, err) < 0) return -1;
-    if (path.n > 1 && parse_db(u, cut(path, 1, path.n), err) < 0) return -1;
+    struct span addresses = login ? cut(auth, at + 1, auth.n) : auth;
+    if (parse_addresses(u, addresses, sentinel ? "26379" : "6379", err) < 0) return -1;
+    if (path.n > 0) path = cut(path, 1, path.n);
+    if (sentinel && parse_set(u, path, &path, err) < 0) return -1;
+    if (path.n > 0 && parse_db(u, path, err) < 0) return -1;
     return query.n ? parse_query(u, cut(query, 1, query.n), err) : 0;
 }
 
@@ -233,37 +282,38 @@ static size_t show_address(char *out, size_t size, const struct uri *u, unsigned
 {
     const char *host = uri_host(u, i);
     bool v6 = strchr(host, ':') != NULL;
-    int n = snprintf(out, size, "%s%.120s%s:%s", v6 ? "[" : "", host, v6 ? "]" : "",
+    int most = u->sentinel ? 80 : 120;
+    int n = snprintf(out, size, "%s%.*s%s:%s", v6 ? "[" : "", most, host, v6 ? "]" : "",
                      uri_port(u, i));
     return (size_t)n < size ? (size_t)n : size - 1;
 }
 
 static void show_tail(char out[160], size_t n, const struct uri *u)
 {
+    if (u->sentinel) n += (size_t)snprintf(out + n, 160 - n, "/%.*s", SHOWN_NAME_MAX, u->sentinel);
     if (u->db >= 0) snprintf(out + n, 160 - n, u->unix_path ? "?db=%d" : "/%d", u->db);
+}
+
+static size_t show_head(char out[160], const struct uri *u, unsigned i)
+{
+    if (u->unix_path) return (size_t)snprintf(out, 145, "unix://%.130s", u->unix_path);
+    size_t n = (size_t)snprintf(out, 24, "%s%s://", u->tls ? "rediss" : "redis",
+                                u->sentinel ? "+sentinel" : "");
+    return n + show_address(out + n, 160 - n, u, i);
 }
 
 char *uri_show(char out[160], const struct uri *u, unsigned i)
 {
-    size_t n;
-    if (u->unix_path) {
-        n = (size_t)snprintf(out, 145, "unix://%.130s", u->unix_path);
-    } else {
-        n = (size_t)snprintf(out, 16, "%s://", u->tls ? "rediss" : "redis");
-        n += show_address(out + n, 160 - n, u, i);
-    }
-    show_tail(out, n, u);
+    show_tail(out, show_head(out, u, i), u);
     return out;
 }
 
 static void show(struct uri *u)
 {
-    static const size_t room = sizeof(u->shown) - sizeof(",.../2147483647");
+    const size_t room = sizeof(u->shown) - sizeof(",.../2147483647") -
+                        (u->sentinel ? SHOWN_NAME_MAX + 1 : 0);
     char one[160];
-    struct uri bare = *u;
-    bare.db = -1;
-    uri_show(u->shown, &bare, 0);
-    size_t n = strlen(u->shown);
+    size_t n = show_head(u->shown, u, 0);
     for (unsigned i = 1; i < uri_addresses(u); i++) {
         size_t add = 1 + show_address(one, sizeof(one), u, i);
         bool fits = n + add <= room;
@@ -273,21 +323,37 @@ static void show(struct uri *u)
     show_tail(u->shown, n, u);
 }
 
-static int parse_scheme(struct uri *u, struct span *rest, bool *ret_unix, struct err *err)
+enum scheme { SCHEME_TCP, SCHEME_UNIX, SCHEME_SENTINEL };
+
+static int parse_scheme(struct uri *u, struct span *rest, enum scheme *ret, struct err *err)
 {
-    static const char *const known = "redis://, rediss:// (TLS) or unix://";
+    static const struct {
+        const char *name;
+        enum scheme scheme;
+        bool tls;
+    } known[] = {
+        {"redis", SCHEME_TCP, false},
+        {"rediss", SCHEME_TCP, true},
+        {"unix", SCHEME_UNIX, false},
+        {"redis+sentinel", SCHEME_SENTINEL, false},
+        {"rediss+sentinel", SCHEME_SENTINEL, true},
+    };
     const uint8_t *sep = memmem(rest->p, rest->n, "://", 3);
     if (!sep)
         return err_set(err, ERR_USAGE,
                        "the URI has no scheme: write redis://host:port, rediss://host:port (TLS) "
                        "or unix:///path.sock");
     struct span scheme = span_of(rest->p, (size_t)(sep - rest->p));
-    u->tls = span_is(scheme, "rediss");
-    *ret_unix = span_is(scheme, "unix");
-    if (!u->tls && !*ret_unix && !span_is(scheme, "redis"))
-        return err_set(err, ERR_USAGE, "the scheme of the URI is not known: it must be %s", known);
-    *rest = cut(*rest, scheme.n + 3, rest->n);
-    return 0;
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (!span_is(scheme, known[i].name)) continue;
+        u->tls = known[i].tls;
+        *ret = known[i].scheme;
+        *rest = cut(*rest, scheme.n + 3, rest->n);
+        return 0;
+    }
+    return err_set(err, ERR_USAGE,
+                   "the scheme of the URI is not known: it must be redis://, rediss:// (TLS), "
+                   "unix://, redis+sentinel:// or rediss+sentinel://");
 }
 
 static int check_text(struct span s, struct err *err)
@@ -308,9 +374,11 @@ int uri_parse(struct uri *u, const char *text, struct err *err)
 {
     struct uri tmp = {.db = -1};
     struct span rest = span_str(text);
-    bool is_unix = false;
-    if (check_text(rest, err) < 0 || parse_scheme(&tmp, &rest, &is_unix, err) < 0) return -1;
-    if ((is_unix ? parse_unix : parse_tcp)(&tmp, rest, err) < 0) {
+    enum scheme scheme = SCHEME_TCP;
+    if (check_text(rest, err) < 0 || parse_scheme(&tmp, &rest, &scheme, err) < 0) return -1;
+    int rc = scheme == SCHEME_UNIX ? parse_unix(&tmp, rest, err)
+                                   : parse_tcp(&tmp, rest, scheme == SCHEME_SENTINEL, err);
+    if (rc < 0) {
         uri_release(&tmp);
         return -1;
     }
@@ -355,11 +423,33 @@ int uri_add_address(struct uri *u, const char *host, const char *port, struct er
     return 0;
 }
 
+static void free_secret(char *s)
+{
+    if (s) explicit_bzero(s, strlen(s));
+    free(s);
+}
+
+int uri_set_login(struct uri *u, const char *user, const char *password, struct err *err)
+{
+    char *own_user = NULL, *own_password = NULL;
+    if (!copy_text(&own_user, user) || !copy_text(&own_password, password)) {
+        free(own_user);
+        return err_set(err, ERR_NOMEM, "out of memory");
+    }
+    free(u->user);
+    free_secret(u->password);
+    u->user = own_user;
+    u->password = own_password;
+    return 0;
+}
+
 void uri_release(struct uri *u)
 {
-    if (u->password) explicit_bzero(u->password, strlen(u->password));
-    free(u->password);
+    free_secret(u->password);
+    free_secret(u->sentinel_password);
     free(u->user);
+    free(u->sentinel);
+    free(u->sentinel_user);
     free(u->host);
     for (unsigned i = 0; i < u->n_more; i++)
         free(u->more[i].host);

@@ -384,6 +384,13 @@ static void passwords_are_stripped(void **state)
         {"redis://u:pw@[::1]:6379", "redis://u@[::1]:6379"},
         {"unix://u:pw@/run/a@b:c.sock", "unix://u@/run/a@b:c.sock"},
         {"unix:///run/a@b:c.sock", "unix:///run/a@b:c.sock"},
+        {"redis+sentinel://u:pw@h/n?sentinel-password=s&db=1",
+         "redis+sentinel://u@h/n?sentinel-password=&db=1"},
+        {"redis+sentinel://h/n?sentinel-user=g&sentinel-password=secret",
+         "redis+sentinel://h/n?sentinel-user=g&sentinel-password="},
+        {"redis+sentinel://h/n?sentinel-password=", "redis+sentinel://h/n?sentinel-password="},
+        {"redis+sentinel://h/n?sentinel-password=a&sentinel-password=b",
+         "redis+sentinel://h/n?sentinel-password=&sentinel-password="},
     };
     for (size_t i = 0; i < sizeof(c) / sizeof(c[0]); i++) {
         char *uri = strdup(c[i].uri);
@@ -468,10 +475,15 @@ static void wipe_leaves_nothing(void **state)
         {"rediss://:hun/te@r2@host:1/2", "rediss://***@host:1/2"},
         {"x@y://host", "*@y://host"},
         {"redis://host/0", "redis://host/0"},
+        {"redis+sentinel://h/n?sentinel-password=secret&db=1",
+         "redis+sentinel://h/n?sentinel-password=***&db=1"},
+        {"redis+sentinel://h/n?sentinel-password=s", "redis+sentinel://h/n?sentinel-password=*"},
+        {"redis+sentinel://u:p@h/n?sentinel-password=secret",
+         "redis+sentinel://***@h/n?sentinel-password=***"},
         {"", ""},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        char uri[64] = {0}, all[64] = {0};
+        char uri[80] = {0}, all[80] = {0};
         snprintf(uri, sizeof(uri), "%s", cases[i][0]);
         snprintf(all, sizeof(all), "%s", cases[i][1]);
         option_wipe_uri(uri);

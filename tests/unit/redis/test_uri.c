@@ -154,6 +154,17 @@ static const struct {
     {"redis://:s3cret@a,[::1", "no IPv6"},
     {"redis://:s3cret@a, b", "space"},
     {"redis://:s3cret@a/1,b/1", "a number"},
+    {"redis+sentinel://:s3cret@s", "mymaster"},
+    {"redis+sentinel://:s3cret@s/", "mymaster"},
+    {"redis+sentinel://:s3cret@s//3", "mymaster"},
+    {"redis+sentinel://:s3cret@s/n%41", "mymaster"},
+    {"redis+sentinel://:s3cret@s/n/x", "a number"},
+    {"redis+sentinel://:s3cret@s/n/1/2", "a number"},
+    {"redis+sentinel://s/n?sentinel-password=s3cret&sentinel-password=x", "twice"},
+    {"redis+sentinel://s/n?sentinel-password=s3cret%", "%25"},
+    {"redis+sentinel://s/n?password=s3cret", "sentinel-password="},
+    {"redis+sentinel://s/n?s3cret", "sentinel-password="},
+    {"redis://h?sentinel-password=s3cret", "only db=N"},
     {"", "empty"},
     {"s3cret", "redis://host:port"},
     {"s3cret.host:6379", "redis://host:port"},
@@ -187,7 +198,7 @@ static const struct {
     {"redis://h/2147483648", "must be a number"},
     {"redis://h/1?db=2", "twice"},
     {"redis://h?password=s3cret", "db=N"},
-    {"redis://h?db=1&x=s3cret", "must be a number"},
+    {"redis://h?db=1&x=s3cret", "only db=N"},
     {"redis://h?", "db=N"},
     {"redis://h?db=", "must be a number"},
     {"redis://h#s3cret", "'#'"},
@@ -273,6 +284,62 @@ static void test_cut_and_changed(void **state)
     }
 }
 
+static void test_sentinel(void **state)
+{
+    (void)state;
+    struct uri u;
+    assert_int_equal(uri_parse(&u,
+                               "rediss+sentinel://jo:se%20cret@s1,s2:1,[::1]/my-master.1/3?"
+                               "sentinel-user=guard&sentinel-password=s%26p",
+                               NULL),
+                     0);
+    assert_true(u.tls && u.db == 3);
+    assert_string_equal(u.sentinel, "my-master.1");
+    assert_string_equal(u.user, "jo");
+    assert_string_equal(u.password, "se cret");
+    assert_string_equal(u.sentinel_user, "guard");
+    assert_string_equal(u.sentinel_password, "s&p");
+    assert_int_equal(uri_addresses(&u), 3);
+    assert_string_equal(uri_port(&u, 0), "26379");
+    assert_string_equal(uri_port(&u, 1), "1");
+    assert_string_equal(uri_port(&u, 2), "26379");
+    assert_string_equal(u.shown, "rediss+sentinel://s1:26379,s2:1,[::1]:26379/my-master.1/3");
+    struct uri server;
+    assert_int_equal(uri_with_address(&server, &u, "h", "6379", NULL), 0);
+    assert_null(server.sentinel);
+    assert_null(server.sentinel_password);
+    assert_string_equal(server.shown, "rediss://h:6379/3");
+    uri_release(&server);
+    uri_release(&u);
+    assert_null(u.sentinel_password);
+
+    assert_int_equal(uri_parse(&u, "redis+sentinel://s/n?db=2&sentinel-password=x", NULL), 0);
+    assert_int_equal(u.db, 2);
+    assert_false(u.tls);
+    uri_release(&u);
+}
+
+/* However long names are, what is shown ends well. */
+static void test_sentinel_of_a_long_name(void **state)
+{
+    (void)state;
+    char text[2000] = "redis+sentinel://";
+    size_t n = strlen(text);
+    for (int i = 0; i < 10; i++) {
+        memset(text + n, 'h', 100);
+        text[n + 100] = i < 9 ? ',' : '/';
+        n += 101;
+    }
+    memset(text + n, 'm', 200);
+    snprintf(text + n + 200, 20, "/2147483647");
+    struct uri u;
+    assert_int_equal(uri_parse(&u, text, NULL), 0);
+    assert_true(strlen(u.shown) < sizeof(u.shown));
+    assert_non_null(strstr(u.shown, ",.../mmm"));
+    assert_non_null(strstr(u.shown, "m/2147483647"));
+    uri_release(&u);
+}
+
 static void test_with_address(void **state)
 {
     (void)state;
@@ -293,10 +360,15 @@ static void test_with_address(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),         cmocka_unit_test(test_several),
-        cmocka_unit_test(test_very_many),    cmocka_unit_test(test_bad),
-        cmocka_unit_test(test_long),         cmocka_unit_test(test_cut_and_changed),
+        cmocka_unit_test(test_good),
+        cmocka_unit_test(test_several),
+        cmocka_unit_test(test_very_many),
+        cmocka_unit_test(test_bad),
+        cmocka_unit_test(test_long),
+        cmocka_unit_test(test_cut_and_changed),
         cmocka_unit_test(test_with_address),
+        cmocka_unit_test(test_sentinel),
+        cmocka_unit_test(test_sentinel_of_a_long_name),
     };
     return cmocka_run_group_tests_name("uri", tests, NULL, NULL);
 }
