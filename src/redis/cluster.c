@@ -384,6 +384,8 @@ int cluster_open(struct cluster **ret, const struct client_config *cfg,
     struct cluster *c = calloc(1, sizeof(*c));
     if (!c) return err_set(err, ERR_NOMEM, "out of memory for a cluster");
     c->cfg = *cfg;
+    c->cfg.prefer_replica = false; /* each node is itself */
+    c->cfg.same_as = NULL;
     c->addresses = addresses;
     if (cluster_refresh(c, err) < 0) {
         cluster_close(c);
