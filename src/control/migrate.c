@@ -97,7 +97,8 @@ static int note_all(struct run *r, struct err *err)
 {
     log_warn("the folder of this task is new, but the target knows the task: no key that is on the "
              "target now will be deleted, should a new snapshot be needed");
-    return reconcile_note_unsure(r->target, &r->target_facts, &r->cfg->select, state_dir(r->state),
+    struct primaries target = run_target(r);
+    return reconcile_note_unsure(&target, &r->target_facts, &r->cfg->select, state_dir(r->state),
                                  state_existing_path(r->state), err);
 }
 
@@ -222,8 +223,9 @@ static int begin_loading(struct run *r, struct err *err)
 {
     struct state_progress *p = state_progress(r->state);
     bool fresh = r->plan == PLAN_FRESH;
+    struct primaries target = run_target(r);
     if (fresh &&
-        reconcile_note_existing(r->target, &r->target_facts, &r->cfg->select, state_dir(r->state),
+        reconcile_note_existing(&target, &r->target_facts, &r->cfg->select, state_dir(r->state),
                                 state_existing_path(r->state), err) < 0)
         return -1;
     p->phase = STATE_LOADING;
@@ -258,10 +260,12 @@ static int sweep_once(struct run *r, uint64_t *ret_deleted, struct err *err)
     struct err why;
     client_close(r->target);
     r->target = NULL;
-    if (run_open_side(r, &r->cfg->target, "target", &r->target, &why) == 0 &&
-        reconcile_sweep(&r->reconcile, r->target, &r->target_facts, pipeline_step, &r->pl,
-                        ret_deleted, &why) == 0)
-        return 0;
+    int rc = r->cluster ? 0 : run_open_side(r, &r->cfg->target, "target", &r->target, &why);
+    struct primaries target = run_target(r);
+    if (rc == 0)
+        rc = reconcile_sweep(&r->reconcile, &target, &r->target_facts, pipeline_step, &r->pl,
+                             ret_deleted, &why);
+    if (rc == 0) return 0;
     if (why.code != ERR_BUSY && why.code != ERR_NET) return err_set(err, why.code, "%s", why.msg);
     return lane_pause(&r->pl.lane, why.msg, err) < 0 ? -1 : 1;
 }

@@ -42,6 +42,13 @@ int run_open_at_end(struct run *r, struct client **ret, struct err *err)
     return open_side(r, &r->cfg->target, "target", NULL, ret, err);
 }
 
+struct primaries run_target(const struct run *r)
+{
+    return (struct primaries){.one = r->cluster ? NULL : r->target,
+                              .cluster = r->cluster,
+                              .slots = r->cfg->slots};
+}
+
 void run_tell_notes(const struct check_notes *notes)
 {
     for (unsigned i = 0; i < notes->n; i++)

@@ -115,12 +115,21 @@ static int read_databases(struct client *target, struct server_facts *ret, struc
                    ret->loading ? "is loading its data" : "has become a replica");
 }
 
-/* `scan`: to ask for the next page. */
-typedef int page_fn(void *ctx, uint32_t db, struct scan *scan, const struct reply *keys,
-                    struct err *err);
+/* `scan`: to ask for the next page. Of the keys those that walk_wants() matter. */
+typedef int page_fn(void *ctx, struct walk *w, uint32_t db, struct scan *scan,
+                    const struct reply *keys, struct err *err);
 
-static int each_page(struct client *target, const struct server_facts *facts, uint32_t db,
-                     page_fn *fn, void *ctx, struct err *err)
+struct visit {
+    const struct primaries *target;
+    const struct db_select *select;
+    page_fn *fn;
+    void *ctx;
+    int (*step)(void *ctx, int max_wait_ms, struct err *err); /* while waiting; may be NULL */
+    void *step_ctx;
+};
+
+static int each_page(const struct visit *v, struct walk *w, struct client *target,
+                     const struct server_facts *facts, uint32_t db, struct err *err)
 {
     struct scan scan;
     const struct reply *keys;
@@ -128,23 +137,39 @@ static int each_page(struct client *target, const struct server_facts *facts, ui
     if (client_select(target, db, err) < 0) return -1;
     scan_begin(&scan, target, facts);
     while ((rc = scan_page(&scan, &keys, err)) == 1)
-        if ((rc = fn(ctx, db, &scan, keys, err)) < 0) break;
+        if ((rc = v->fn(v->ctx, w, db, &scan, keys, err)) < 0) break;
     scan_end(&scan);
     return rc;
 }
 
-/* Each page of keys of the databases that the task goes to. */
-static int each_database(struct client *target, const struct db_select *select, page_fn *fn,
-                         void *ctx, struct err *err)
+/* Each page of keys of the databases that the task goes to. It must be what it was to the end. */
+static int each_database(const struct visit *v, struct walk *w, struct client *target,
+                         struct err *err)
 {
-    struct server_facts now;
+    struct server_facts now, after;
     int rc = 0;
     if (read_databases(target, &now, err) < 0) return -1;
     for (size_t i = 0; i < now.n_db && rc == 0; i++)
-        if (now.db[i].keys && db_select_is_aim(select, now.db[i].db))
-            rc = each_page(target, &now, now.db[i].db, fn, ctx, err);
+        if (now.db[i].keys && db_select_is_aim(v->select, now.db[i].db))
+            rc = each_page(v, w, target, &now, now.db[i].db, err);
     facts_release(&now);
     if (rc == 0) rc = client_select(target, 0, err);
+    if (rc == 0) rc = read_databases(target, &after, err);
+    if (rc == 0) facts_release(&after);
+    return rc;
+}
+
+static int each_node(const struct visit *v, struct err *err)
+{
+    struct walk w = {0};
+    struct client *c;
+    int rc = walk_begin(&w, v->target, err);
+    while (rc == 0 && (rc = walk_wait_next(&w, &c, v->step, v->step_ctx, err)) == WALK_NODE) {
+        client_while_waiting(c, v->step, v->step_ctx);
+        rc = each_database(v, &w, c, err);
+        client_while_waiting(c, NULL, NULL);
+    }
+    walk_end(&w);
     return rc;
 }
 
@@ -152,12 +177,12 @@ static int each_database(struct client *target, const struct db_select *select, 
 
 struct sweep {
     struct reconcile *rc;
-    struct client *target;
     bool unlink;
+    bool one_by_one; /* of a cluster: a command of several keys is of one slot */
     int (*step)(void *ctx, int max_wait_ms, struct err *err);
     void *step_ctx;
     uint64_t deleted;
-    unsigned unanswered;               /* deletions */
+    struct buf unanswered;             /* deletions: uint16_t, the slot of each */
     struct span argv[1 + UNLINK_KEYS]; /* the command being gathered */
     size_t argc;
 };
@@ -171,22 +196,31 @@ static int is_stale(struct reconcile *rc, uint32_t db, struct span key, struct e
     return existed < 0 ? -1 : !existed;
 }
 
-static int send_deletion(struct sweep *s, struct err *err)
+static size_t most_keys(const struct sweep *s)
 {
-    if (s->argc == 1) return 0;
-    if (client_sendv(s->target, s->argc, s->argv, err) < 0) return -1;
-    s->argc = 1;
-    s->unanswered++;
-    return 0;
+    if (s->one_by_one) return 1;
+    return s->unlink ? UNLINK_KEYS : DEL_KEYS;
 }
 
-static int take_deletion(struct sweep *s, struct err *err)
+static int send_deletion(struct sweep *s, struct client *c, struct err *err)
+{
+    if (s->argc == 1) return 0;
+    uint16_t slot = s->one_by_one ? slot_of(s->argv[1]) : 0;
+    if (client_sendv(c, s->argc, s->argv, err) < 0) return -1;
+    s->argc = 1;
+    return buf_add(&s->unanswered, &slot, sizeof(slot), err);
+}
+
+static int take_deletion(struct sweep *s, struct walk *w, struct client *c, uint16_t slot,
+                         struct err *err)
 {
     struct reply *r;
     int rc = 0;
-    if (client_recv(s->target, &r, err) < 0) return -1;
-    if (reply_is_error(r)) {
-        rc = client_refused(s->target, s->unlink ? "UNLINK" : "DEL", r, err);
+    if (client_recv(c, &r, err) < 0) return -1;
+    if (s->one_by_one && primaries_redirects(r)) {
+        walk_again(w, slot);
+    } else if (reply_is_error(r)) {
+        rc = client_refused(c, s->unlink ? "UNLINK" : "DEL", r, err);
     } else if (r->type == REPLY_INTEGER && r->integer > 0) {
         s->deleted += (uint64_t)r->integer;
         counter_add(&s->rc->counters->keys_deleted, (uint64_t)r->integer);
@@ -195,60 +229,67 @@ static int take_deletion(struct sweep *s, struct err *err)
     return rc;
 }
 
-static int take_deletions(struct sweep *s, struct err *err)
+static int take_deletions(struct sweep *s, struct walk *w, struct client *c, struct err *err)
 {
-    for (; s->unanswered; s->unanswered--)
-        if (take_deletion(s, err) < 0) return -1;
+    for (size_t at = 0; at < s->unanswered.n; at += sizeof(uint16_t)) {
+        uint16_t slot;
+        memcpy(&slot, s->unanswered.p + at, sizeof(slot));
+        if (take_deletion(s, w, c, slot, err) < 0) return -1;
+    }
+    buf_clear(&s->unanswered);
     return 0;
 }
 
 /* On the wire: SCAN 1, SCAN 2, deletions of 1, SCAN 3, deletions of 2 ...: the target looks for the
  * next page while this one is looked at. */
-static int sweep_page(void *ctx, uint32_t db, struct scan *scan, const struct reply *keys,
-                      struct err *err)
+static int sweep_page(void *ctx, struct walk *w, uint32_t db, struct scan *scan,
+                      const struct reply *keys, struct err *err)
 {
     struct sweep *s = ctx;
-    if (take_deletions(s, err) < 0 || scan_ahead(scan, err) < 0) return -1;
+    if (take_deletions(s, w, scan->c, err) < 0 || scan_ahead(scan, err) < 0) return -1;
     for (size_t i = 0; i < keys->n; i++) {
-        int stale = is_stale(s->rc, db, keys->item[i].str, err);
+        struct span key = keys->item[i].str;
+        int stale = walk_wants(w, key) ? is_stale(s->rc, db, key, err) : 0;
         if (stale < 0) return -1;
-        if (stale) s->argv[s->argc++] = keys->item[i].str;
-        if (s->argc == 1 + (s->unlink ? UNLINK_KEYS : DEL_KEYS) && send_deletion(s, err) < 0)
-            return -1;
+        if (stale) s->argv[s->argc++] = key;
+        if (s->argc == 1 + most_keys(s) && send_deletion(s, scan->c, err) < 0) return -1;
     }
-    if (send_deletion(s, err) < 0) return -1;
-    if (scan->over && take_deletions(s, err) < 0) return -1;
+    if (send_deletion(s, scan->c, err) < 0) return -1;
+    if (scan->over && take_deletions(s, w, scan->c, err) < 0) return -1;
     return s->step ? s->step(s->step_ctx, 0, err) : 0;
 }
 
-static int sweep_all(struct sweep *s, const struct server_facts *facts, struct err *err)
+static int sweep_all(struct sweep *s, const struct primaries *target,
+                     const struct server_facts *facts, struct err *err)
 {
-    struct server_facts after;
-    if (reconcile_sweep_libraries(s->rc, s->target, facts, err) < 0 ||
-        each_database(s->target, s->rc->select, sweep_page, s, err) < 0)
-        return -1;
-    if (read_databases(s->target, &after, err) < 0) return -1;
-    facts_release(&after);
-    return 0;
+    struct visit v = {.target = target,
+                      .select = s->rc->select,
+                      .fn = sweep_page,
+                      .ctx = s,
+                      .step = s->step,
+                      .step_ctx = s->step_ctx};
+    if (reconcile_sweep_libraries(s->rc, target, facts, err) < 0) return -1;
+    return each_node(&v, err);
 }
 
-int reconcile_sweep(struct reconcile *rc, struct client *target, const struct server_facts *facts,
+int reconcile_sweep(struct reconcile *rc, const struct primaries *target,
+                    const struct server_facts *facts,
                     int (*step)(void *ctx, int max_wait_ms, struct err *err), void *ctx,
                     uint64_t *ret_deleted, struct err *err)
 {
     if (rc->first || !rc->whole)
         return err_set(err, ERR_INTERNAL, "keys would be deleted by a snapshot that is not whole");
     struct sweep s = {.rc = rc,
-                      .target = target,
+                      .one_by_one = target->cluster != NULL,
                       .unlink = facts_has(facts, FACTS_UNLINK),
                       .step = step,
                       .step_ctx = ctx,
                       .argc = 1};
     s.argv[0] = span_str(s.unlink ? "UNLINK" : "DEL");
     reconcile_dbs(rc, facts);
-    client_while_waiting(target, step, ctx);
-    int done = sweep_all(&s, facts, err);
-    client_while_waiting(target, NULL, NULL);
+    buf_init(&s.unanswered, 1u << 30); /* of one page */
+    int done = sweep_all(&s, target, facts, err);
+    buf_release(&s.unanswered);
     if (done == 0) {
         *ret_deleted = s.deleted;
         return 0;
@@ -260,30 +301,33 @@ int reconcile_sweep(struct reconcile *rc, struct client *target, const struct se
 
 /* --- before the first load --- */
 
-static int note_page(void *ctx, uint32_t db, struct scan *scan, const struct reply *keys,
-                     struct err *err)
+static int note_page(void *ctx, struct walk *w, uint32_t db, struct scan *scan,
+                     const struct reply *keys, struct err *err)
 {
     struct keyset *to = ctx;
     if (scan_ahead(scan, err) < 0) return -1;
-    for (size_t i = 0; i < keys->n; i++)
-        if (!checkpoint_is_key(keys->item[i].str) && keyset_add(to, db, keys->item[i].str, err) < 0)
-            return -1;
+    for (size_t i = 0; i < keys->n; i++) {
+        struct span key = keys->item[i].str;
+        if (!walk_wants(w, key) || checkpoint_is_key(key)) continue;
+        if (keyset_add(to, db, key, err) < 0) return -1;
+    }
     return 0;
 }
 
-static int note_all(struct keyset *to, unsigned marks, struct client *target,
+static int note_all(struct keyset *to, unsigned marks, const struct primaries *target,
                     const struct server_facts *facts, const struct db_select *select,
                     const char *path, struct err *err)
 {
-    if (reconcile_note_libraries(to, target, facts, err) < 0 ||
-        each_database(target, select, note_page, to, err) < 0 || keyset_seal(to, err) < 0)
+    struct visit v = {.target = target, .select = select, .fn = note_page, .ctx = to};
+    if (reconcile_note_libraries(to, target, facts, err) < 0 || each_node(&v, err) < 0 ||
+        keyset_seal(to, err) < 0)
         return -1;
     if (keyset_count(to) > marks) return keyset_save(to, path, err);
     if (unlink(path) == 0 || errno == ENOENT) return 0;
     return err_set(err, ERR_IO, "cannot remove %.300s: %s", path, strerror(errno));
 }
 
-static int note(struct client *target, const struct server_facts *facts,
+static int note(const struct primaries *target, const struct server_facts *facts,
                 const struct db_select *select, const char *dir, const char *path, bool unsure,
                 struct err *err)
 {
@@ -297,14 +341,14 @@ static int note(struct client *target, const struct server_facts *facts,
     return rc < 0 && err ? err_wrap(err, "noting what stands on the target") : rc;
 }
 
-int reconcile_note_existing(struct client *target, const struct server_facts *facts,
+int reconcile_note_existing(const struct primaries *target, const struct server_facts *facts,
                             const struct db_select *select, const char *dir, const char *path,
                             struct err *err)
 {
     return note(target, facts, select, dir, path, false, err);
 }
 
-int reconcile_note_unsure(struct client *target, const struct server_facts *facts,
+int reconcile_note_unsure(const struct primaries *target, const struct server_facts *facts,
                           const struct db_select *select, const char *dir, const char *path,
                           struct err *err)
 {

@@ -11,8 +11,10 @@
 // (io/keyset.h). It gets fewer: a key of the source that is written over it is taken out before it
 // is written. Libraries of functions are in both sets as keys of a database that no server has.
 //
-// All of it for the databases that the task selects. Checkpoint keys of any task are left alone.
-// Talks to the target over a client of its own. One owner thread.
+// All of it for the databases that the task selects, and the slots where it is one shard's of a
+// source (struct primaries; libraries, which all shards have, are not deleted then). Checkpoint
+// keys of any task are left alone. Talks to the target over clients of its own: of a cluster to
+// each primary, and again where slots moved meanwhile. One owner thread.
 #ifndef KEYHAUL_ENGINE_RECONCILE_H
 #define KEYHAUL_ENGINE_RECONCILE_H
 
@@ -21,6 +23,7 @@
 #include "engine/select.h"
 #include "io/keyset.h"
 #include "redis/facts.h"
+#include "redis/primaries.h"
 
 #define RECONCILE_LATE_MAX (64u << 20) /* bytes of libraries that are put off, see below */
 
@@ -71,22 +74,23 @@ KH_MUST int reconcile_late_library(struct reconcile *rc, struct span code, struc
 /* --- around it --- */
 
 /* All keys of the snapshot are on the target: delete what is not in it. What passes (network,
- * LOADING, BUSY, READONLY ...) ends it with ERR_NET or ERR_BUSY: it may be run again from the start
- * with another client. `step` (may be NULL) is run at least every 100 ms, also while the target
- * says nothing. */
-KH_MUST int reconcile_sweep(struct reconcile *rc, struct client *target,
+ * LOADING, BUSY, READONLY ...) ends it with ERR_NET or ERR_BUSY: it may be run again from the
+ * start, with another client where it is a single server. `step` (may be NULL) is run at least
+ * every 100 ms, also while the target says nothing. */
+KH_MUST int reconcile_sweep(struct reconcile *rc, const struct primaries *target,
                             const struct server_facts *facts,
                             int (*step)(void *ctx, int max_wait_ms, struct err *err), void *ctx,
                             uint64_t *ret_deleted, struct err *err);
 
 /* Before a first load: note what stands in the target's selected databases, and its libraries, in a
  * file at `path`; no file when there is nothing. */
-KH_MUST int reconcile_note_existing(struct client *target, const struct server_facts *facts,
+KH_MUST int reconcile_note_existing(const struct primaries *target,
+                                    const struct server_facts *facts,
                                     const struct db_select *select, const char *dir,
                                     const char *path, struct err *err);
 /* The task has been here before, but what was noted is gone (another machine): note all of it, as
  * keys that are the task's or not. */
-KH_MUST int reconcile_note_unsure(struct client *target, const struct server_facts *facts,
+KH_MUST int reconcile_note_unsure(const struct primaries *target, const struct server_facts *facts,
                                   const struct db_select *select, const char *dir, const char *path,
                                   struct err *err);
 
@@ -96,9 +100,9 @@ KH_MUST int reconcile_note_swap(const char *path, struct err *err);
 
 /* --- reconcile_lib.c, for reconcile.c --- */
 
-KH_MUST int reconcile_note_libraries(struct keyset *to, struct client *target,
+KH_MUST int reconcile_note_libraries(struct keyset *to, const struct primaries *target,
                                      const struct server_facts *facts, struct err *err);
-KH_MUST int reconcile_sweep_libraries(struct reconcile *rc, struct client *target,
+KH_MUST int reconcile_sweep_libraries(struct reconcile *rc, const struct primaries *target,
                                       const struct server_facts *facts, struct err *err);
 
 #endif

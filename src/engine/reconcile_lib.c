@@ -66,18 +66,32 @@ static int list(struct client *target, const struct server_facts *facts, struct 
     return rc;
 }
 
-int reconcile_note_libraries(struct keyset *to, struct client *target,
-                             const struct server_facts *facts, struct err *err)
+/* What is done on each node. */
+struct libraries {
+    struct reconcile *rc;
+    struct keyset *to;
+    const struct server_facts *facts;
+};
+
+static int note_those_of(void *ctx, struct client *target, struct err *err)
 {
+    struct libraries *l = ctx;
     struct reply *libraries;
-    if (list(target, facts, &libraries, err) < 0) return -1;
+    if (list(target, l->facts, &libraries, err) < 0) return -1;
     int rc = 0;
     for (size_t i = 0; libraries && i < libraries->n && rc == 0; i++) {
         const struct reply *name = name_of(&libraries->item[i]);
-        if (name) rc = keyset_add(to, RECONCILE_LIBRARIES, name->str, err);
+        if (name) rc = keyset_add(l->to, RECONCILE_LIBRARIES, name->str, err);
     }
     reply_free(libraries);
     return rc;
+}
+
+int reconcile_note_libraries(struct keyset *to, const struct primaries *target,
+                             const struct server_facts *facts, struct err *err)
+{
+    struct libraries l = {.to = to, .facts = facts};
+    return primaries_each(target, note_those_of, &l, err);
 }
 
 /* --- those that go --- */
@@ -124,25 +138,23 @@ static bool next_late(const struct reconcile *rc, size_t *at, struct span *ret)
 
 /* All that is to go has gone, and those that came in time are new: what stands in the way now are
  * only their own old selves, whose functions have changed places. */
-static int load_late(struct reconcile *rc, struct client *target, struct err *err)
+static int load_late(void *ctx, struct client *target, struct err *err)
 {
+    const struct reconcile *rc = ((struct libraries *)ctx)->rc;
     struct span code;
     for (size_t at = 0; next_late(rc, &at, &code);)
         if (call(target, "DELETE", reconcile_library_name(code), true, err) < 0) return -1;
-    for (size_t at = 0; next_late(rc, &at, &code);) {
+    for (size_t at = 0; next_late(rc, &at, &code);)
         if (call(target, "LOAD", code, false, err) < 0) return -1;
-        counter_add(&rc->counters->functions_written, 1);
-    }
-    buf_clear(&rc->late);
     return 0;
 }
 
-int reconcile_sweep_libraries(struct reconcile *rc, struct client *target,
-                              const struct server_facts *facts, struct err *err)
+static int sweep_those_of(void *ctx, struct client *target, struct err *err)
 {
+    struct reconcile *rc = ((struct libraries *)ctx)->rc;
     struct reply *libraries;
     int done = 0;
-    if (list(target, facts, &libraries, err) < 0) return -1;
+    if (list(target, ((struct libraries *)ctx)->facts, &libraries, err) < 0) return -1;
     if (libraries && libraries->n && rc->unclear)
         log_warn("a library of the source has no name that could be read: none is deleted on the "
                  "target");
@@ -151,5 +163,19 @@ int reconcile_sweep_libraries(struct reconcile *rc, struct client *target,
         if (name) done = sweep_one(rc, target, name->str, err);
     }
     reply_free(libraries);
-    return done == 0 ? load_late(rc, target, err) : -1;
+    return done;
+}
+
+int reconcile_sweep_libraries(struct reconcile *rc, const struct primaries *target,
+                              const struct server_facts *facts, struct err *err)
+{
+    struct libraries l = {.rc = rc, .facts = facts};
+    struct span code;
+    /* One shard of the source does not know what the others have. */
+    if (!target->slots && primaries_each(target, sweep_those_of, &l, err) < 0) return -1;
+    if (primaries_each(target, load_late, &l, err) < 0) return -1;
+    for (size_t at = 0; next_late(rc, &at, &code);)
+        counter_add(&rc->counters->functions_written, 1);
+    buf_clear(&rc->late);
+    return 0;
 }

@@ -159,9 +159,9 @@ void walk_end(struct walk *w)
     *w = (struct walk){0};
 }
 
-void walk_again(struct walk *w, struct span key)
+void walk_again(struct walk *w, uint16_t slot)
 {
-    slot_set_add(&w->again, slot_of(key));
+    slot_set_add(&w->again, slot);
 }
 
 /* May node i have keys that this pass is for? */

@@ -70,7 +70,7 @@ static inline bool walk_wants(const struct walk *w, struct span key)
 {
     return !w->filtered || slot_set_has(&w->left, slot_of(key));
 }
-/* It was redirected: its slot is to be gone through again. */
-void walk_again(struct walk *w, struct span key);
+/* What was asked of a key of this slot was redirected: it is to be gone through again. */
+void walk_again(struct walk *w, uint16_t slot);
 
 #endif

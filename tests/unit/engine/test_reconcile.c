@@ -116,7 +116,8 @@ static int sweep(const struct fake_step *steps, size_t n, struct told *t,
     assert_int_equal(keyset_seal(rc.existing, NULL), 0);
     assert_int_equal(reconcile_seen(&rc, 0, span_str("b"), NULL), 0);
     assert_int_equal(reconcile_loaded(&rc, NULL), 0);
-    int done = reconcile_sweep(&rc, c, &facts, step_fn, t, &t->deleted, &t->err);
+    int done = reconcile_sweep(&rc, &(struct primaries){.one = c}, &facts, step_fn, t, &t->deleted,
+                               &t->err);
     if (done == 0) assert_int_equal(counter_get(&counters.keys_deleted), t->deleted);
     reconcile_end(&rc);
     facts_release(&facts);
@@ -258,7 +259,7 @@ static int note(const struct fake_step *steps, size_t n, struct err *err)
     start(&s, with_ping, steps, n);
     struct client_config cfg = fake_config(&s, "target");
     if (client_open(&c, &cfg, err) < 0 || facts_read(c, &facts, err) < 0) fail_msg("%s", err->msg);
-    int done = reconcile_note_existing(c, &facts, &all, dir, path, err);
+    int done = reconcile_note_existing(&(struct primaries){.one = c}, &facts, &all, dir, path, err);
     facts_release(&facts);
     client_close(c);
     fake_stop(&s);

@@ -136,7 +136,8 @@ static struct buf snapshot(struct world *w)
 static void note(struct world *w)
 {
     struct client *c = live_client(&w->target, "target");
-    if (reconcile_note_existing(c, &w->facts, &w->select, w->dir, w->existing, &w->err) < 0)
+    if (reconcile_note_existing(&(struct primaries){.one = c}, &w->facts, &w->select, w->dir,
+                                w->existing, &w->err) < 0)
         fail_msg("%s", w->err.msg);
     client_close(c);
 }
@@ -167,7 +168,8 @@ static int move_part(struct world *w, bool first, const struct buf *rdb, size_t 
     assert_int_equal(rc.whole, done == 0);
     if (done == 0 && !first) {
         struct client *c = live_client(&w->target, "target");
-        done = reconcile_sweep(&rc, c, &w->facts, NULL, NULL, &w->deleted, &w->err);
+        done = reconcile_sweep(&rc, &(struct primaries){.one = c}, &w->facts, NULL, NULL,
+                               &w->deleted, &w->err);
         client_close(c);
     }
     reconcile_end(&rc);
@@ -399,7 +401,9 @@ static void nothing_without_the_whole(void **state)
         assert_int_equal(
             reconcile_begin(&rc, &w->select, &w->counters, w->dir, w->existing, first, NULL), 0);
         if (first) assert_int_equal(reconcile_loaded(&rc, NULL), 0);
-        assert_int_equal(reconcile_sweep(&rc, w->t, &w->facts, NULL, NULL, &deleted, &w->err), -1);
+        assert_int_equal(reconcile_sweep(&rc, &(struct primaries){.one = w->t}, &w->facts, NULL,
+                                         NULL, &deleted, &w->err),
+                         -1);
         assert_int_equal(w->err.code, ERR_INTERNAL);
         reconcile_end(&rc);
     }
@@ -642,7 +646,8 @@ static void unsure(void **state)
     put(w->s, 0, span_str("b"), "1");
     note(w);
     must_move(w, true);
-    assert_int_equal(reconcile_note_unsure(w->t, &w->facts, &w->select, w->dir, w->existing, NULL),
+    assert_int_equal(reconcile_note_unsure(&(struct primaries){.one = w->t}, &w->facts, &w->select,
+                                           w->dir, w->existing, NULL),
                      0);
     put(w->s, 0, span_str("a"), "2");
     remove_key(w->s, 0, span_str("b"));
