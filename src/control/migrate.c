@@ -261,6 +261,7 @@ static int sweep_once(struct run *r, uint64_t *ret_deleted, struct err *err)
     client_close(r->target);
     r->target = NULL;
     int rc = r->cluster ? 0 : run_open_side(r, &r->cfg->target, "target", &r->target, &why);
+    if (rc == 0 && !r->cluster) rc = checkpoint_evict_sweeps(r->target, state_name(r->state), &why);
     struct primaries target = run_target(r);
     if (rc == 0)
         rc = reconcile_sweep(&r->reconcile, &target, &r->target_facts, pipeline_step, &r->pl,

@@ -158,7 +158,7 @@ static int end_client(struct client *c, uint64_t id, struct err *err)
     if (client_call(c, &r, err, "CLIENT", "KILL", "ID", num, NULL) < 0) return -1;
     bool done = !reply_is_error(r);
     reply_free(r);
-    if (done) log_info("target: a connection that a run before had left was ended");
+    if (done) log_info("target: a connection that was left there was ended");
     return 0;
 }
 
@@ -180,15 +180,33 @@ static int end_named(struct client *c, const char *name, struct err *err)
     return rc;
 }
 
-int checkpoint_evict(struct client *c, const char *task, struct err *err)
+static void name_of(char out[CHECKPOINT_KEY_MAX], const char *what, const char *task)
 {
-    char name[CHECKPOINT_KEY_MAX];
+    snprintf(out, CHECKPOINT_KEY_MAX, "%s:%.*s", what, CHECKPOINT_KEY_MAX - 16, task);
+}
+
+static int take_name(struct client *c, const char *name, struct err *err)
+{
     struct reply *r;
-    snprintf(name, sizeof(name), "keyhaul:%.*s", CHECKPOINT_KEY_MAX - 16, task);
     if (end_named(c, name, err) < 0 || client_call(c, &r, err, "CLIENT", "SETNAME", name, NULL) < 0)
         return -1;
     reply_free(r);
     return 0;
+}
+
+int checkpoint_evict_sweeps(struct client *c, const char *task, struct err *err)
+{
+    char name[CHECKPOINT_KEY_MAX];
+    name_of(name, "keyhaul-sweep", task);
+    return take_name(c, name, err);
+}
+
+int checkpoint_evict(struct client *c, const char *task, struct err *err)
+{
+    char name[CHECKPOINT_KEY_MAX];
+    if (checkpoint_evict_sweeps(c, task, err) < 0) return -1;
+    name_of(name, "keyhaul", task);
+    return take_name(c, name, err);
 }
 
 int checkpoint_remove(struct client *c, int64_t db, struct span key, struct err *err)

@@ -29,6 +29,9 @@ KH_MUST int checkpoint_replace(struct client *c, int64_t db, struct span key,
  * say, which no checkpoint fences): ended, and this one is given the name they are known by.
  * Where that is not permitted it is left out. Fails only when the connection does. */
 KH_MUST int checkpoint_evict(struct client *c, const char *task, struct err *err);
+/* The same just for those that deleted what a new snapshot lacks: a deletion that comes late must
+ * not meet a key that has come back. */
+KH_MUST int checkpoint_evict_sweeps(struct client *c, const char *task, struct err *err);
 KH_MUST int checkpoint_remove(struct client *c, int64_t db, struct span key, struct err *err);
 
 #endif

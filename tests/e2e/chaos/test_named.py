@@ -188,6 +188,33 @@ def test_late_delivery(side, task, how):
     load.assert_exact(target)
 
 
+def test_late_deletion(side, task):
+    """What a new snapshot lacks is deleted over a connection that is given up; its deletions reach
+    the target when the key has long come back."""
+    source, target = side("source", config={"repl-backlog-size": "16kb"}), side("target")
+    fill(source, 2000)
+    source.call("SET", "back", "then")
+    t = task(source, target)
+    t.start()
+    caught_up(source, target, t)
+    source.proxies[0].refuse = True
+    source.proxies[0].cut()
+    with source.primary.connect() as c:
+        c.call("DEL", "back")
+        c.feed(("SET", "noise", os.urandom(20_000)) for _ in range(50))
+    p = target.proxies[0]
+    p.hold_behind["up"] = b"UNLINK\r\n"
+    source.proxies[0].refuse = False
+    wait_for(lambda: not p.hold_behind)
+    caught_up(source, target, t)
+    source.call("SET", "back", "now")
+    caught_up(source, target, t)
+    p.release()
+    time.sleep(0.3)
+    ends_well(source, target, t)
+    assert t.metric("snapshots") == 2
+
+
 # -- history lost ---------------------------------------------------------------------------------
 def never_empty(size, keep):
     """What a reader expects of the target while it is loaded again."""
