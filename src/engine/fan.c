@@ -76,9 +76,21 @@ static int connect_node(struct fan *f, uint16_t at, struct err *err)
     struct fan_node *n = find(f, as->id);
     if (!n && !(n = add_node(f, as->id, err))) return -1;
     if (n->lane.conn && !n->lane.lost) return 0;
-    if (dial(f, n, at, err) < 0) return -1;
-    if (f->stream) fan_stream_joined(f->stream);
-    return 0;
+    return dial(f, n, at, err);
+}
+
+/* The first, the last, and the middle one. */
+static void choose_marks(struct fan *f, unsigned node)
+{
+    uint16_t *to = f->nodes[node]->mark_slot;
+    unsigned n = 0, at = 0;
+    for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
+        if (f->node_of[slot] == node && n++ == 0) to[0] = to[1] = (uint16_t)slot;
+    for (unsigned slot = to[0]; slot < SLOT_COUNT && n; slot++) {
+        if (f->node_of[slot] != node) continue;
+        if (at++ == n / 2) to[1] = (uint16_t)slot;
+        to[2] = (uint16_t)slot;
+    }
 }
 
 static int take_map(struct fan *f, const struct cluster_map *m, struct err *err)
@@ -93,8 +105,10 @@ static int take_map(struct fan *f, const struct cluster_map *m, struct err *err)
         if (i == f->n) return err_set(err, ERR_BUSY, "target: slot %u is with no primary", slot);
         f->node_of[slot] = i;
         f->nodes[i]->used = true;
-        f->nodes[i]->mark_slot = (uint16_t)slot;
     }
+    for (unsigned i = 0; i < f->n; i++)
+        choose_marks(f, i);
+    if (f->stream) fan_stream_joined(f->stream);
     return 0;
 }
 

@@ -24,17 +24,19 @@
 
 #define FAN_NODES_MAX 256
 #define FAN_NO_NODE   0xffff
+#define FAN_MARKS     3
 
 struct fan_node {
     struct lane lane;
     char id[CLUSTER_ID_MAX];
-    bool used;          /* it has slots */
-    struct store out;   /* what it gets of the batch at hand */
-    struct buf order;   /* uint32_t: its groups, in the order of their replies */
-    uint64_t replies;   /* due for it */
-    uint16_t mark_slot; /* one of its slots, for the mark of the node */
-    bool marking;       /* such a mark is on its way */
-    uint64_t flushed;   /* the last FLUSHDB of the stream that it has had */
+    bool used;        /* it has slots */
+    struct store out; /* what it gets of the batch at hand */
+    struct buf order; /* uint32_t: its groups, in the order of their replies */
+    uint64_t replies; /* due for it */
+    /* Some of its slots, for the marks of the node: the ends are what moves away first. */
+    uint16_t mark_slot[FAN_MARKS];
+    unsigned marking; /* so many such marks are on their way */
+    uint64_t flushed; /* the last FLUSHDB of the stream that it has had */
 };
 
 struct fan {
@@ -117,7 +119,7 @@ uint64_t fan_told(const struct fan *f);
 /* --- between fan.c and fan_stream.c --- */
 void fan_lose(struct fan *f, enum lane_lost why);
 void fan_stream_free(struct fan_stream *s); /* NULL-safe */
-/* Nodes were added: they are told the place before anything else. */
+/* Slots have moved: all nodes are told the place before anything else. */
 void fan_stream_joined(struct fan_stream *s);
 
 #endif

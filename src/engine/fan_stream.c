@@ -119,10 +119,13 @@ static int put_marks(struct fan *f, struct err *err)
     for (unsigned i = 0; i < f->n; i++) {
         struct fan_node *node = f->nodes[i];
         if (!node->used) continue;
-        uint64_t o = f->stream->slots[node->mark_slot].o;
-        if (fan_put_mark(f, node->mark_slot, o, &node->out, err) < 0) return -1;
-        node->marking = true;
-        node->replies++;
+        for (unsigned k = 0; k < FAN_MARKS; k++) {
+            uint16_t slot = node->mark_slot[k];
+            if (k && slot == node->mark_slot[k - 1]) continue;
+            if (fan_put_mark(f, slot, f->stream->slots[slot].o, &node->out, err) < 0) return -1;
+            node->marking++;
+            node->replies++;
+        }
     }
     f->stream->w_sent = f->stream->place->w;
     f->stream->told_ms = clock_mono_ms();
@@ -151,7 +154,7 @@ static int send_groups(struct fan *f, const struct batch *b, bool tell, struct e
         store_clear(&f->nodes[i]->out);
         buf_clear(&f->nodes[i]->order);
         f->nodes[i]->replies = 0;
-        f->nodes[i]->marking = false;
+        f->nodes[i]->marking = 0;
     }
     if ((tell || s->joined || clock_mono_ms() - s->told_ms >= TELL_MS) && put_marks(f, err) < 0)
         return -1;
@@ -232,7 +235,7 @@ static int report(struct judge *j, const struct fan_group *g, struct fan_piece *
     uint8_t key[NAME_BYTES];
     size_t key_n;
     /* It was applied before, and what came after it is there already: it will be again. */
-    if (g->offset <= j->f->stream->tolerate) {
+    if (g->bare && g->offset <= j->f->stream->tolerate && strncmp(j->line, "WRONGTYPE", 9) == 0) {
         log_debug("passed over in a stretch that is sent again: %s", j->line);
         return 0;
     }
@@ -332,13 +335,13 @@ static int judge_multi(struct judge *j, struct fan_group *g, struct err *err)
 /* Marks were the first thing sent. One that was refused is sent again a while later. */
 static void judge_mark(struct judge *j)
 {
-    if (!j->node->marking) return;
-    j->node->marking = false;
-    if (!j->line || j->e.reply != 0) return;
-    j->told = false;
-    if (fan_is_redirect(j->line)) passing(j, j->line);
-    j->f->stream->joined = true;
-    next_error(j);
+    unsigned n = j->node->marking;
+    j->node->marking = 0;
+    for (; j->line && j->e.reply < n; next_error(j)) {
+        j->told = false;
+        if (fan_is_redirect(j->line)) passing(j, j->line);
+        j->f->stream->joined = true;
+    }
 }
 
 static int judge_node(struct judge *j, struct err *err)
@@ -369,7 +372,7 @@ static int judge_all(struct fan *f, struct batch *b, struct err *err)
     bool marking = false;
     for (unsigned i = 0; i < f->n; i++) {
         j.node = f->nodes[i];
-        marking |= j.node->marking;
+        marking |= j.node->marking > 0;
         if (j.node->replies && judge_node(&j, err) < 0) return -1;
     }
     if (marking && j.told) f->stream->told_w = f->stream->w_sent;

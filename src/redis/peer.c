@@ -95,6 +95,8 @@ static const struct {
     {"NOTREADY", ERR_BUSY, "it is not ready yet; try again"},
     {"INPROG", ERR_BUSY, "a failover is in progress; try again"},
     {"UNBLOCKED", ERR_BUSY, "its role changed; try again"},
+    {"MOVED", ERR_BUSY, "its slots are moving; try again"},
+    {"ASK", ERR_BUSY, "its slots are moving; try again"},
     {"TRYAGAIN", ERR_BUSY, "its slots are moving; try again"},
     {"CLUSTERDOWN", ERR_BUSY, "its cluster is down"},
     {"READONLY", ERR_REFUSED, "it is a replica and takes no writes; use its primary"},
