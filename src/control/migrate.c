@@ -177,7 +177,13 @@ static void begin_holding(struct run *r)
 static int give_scan_client(struct run *r, struct err *err)
 {
     struct client *c;
+    struct cluster *all;
     if (!hold_scan_needs_client(&r->pl.hold)) return 0;
+    if (r->cluster) {
+        if (migrate_open_at_end(r, &all, err) < 0) return -1;
+        hold_scan_cluster(&r->pl.hold, all);
+        return 0;
+    }
     if (run_open_at_end(r, &c, err) < 0) return -1;
     hold_scan_client(&r->pl.hold, c);
     return 0;
@@ -300,12 +306,12 @@ static int begin_replay(struct run *r, uint64_t db, struct err *err)
     r->has_replay = true;
     if (replay_init(&r->replay, &cfg, err) < 0) return -1;
     r->replay.existing_path = state_existing_path(r->state);
+    if (can_resume(r)) r->pl.lane.resumable = r->cfg->retry_time_ms > 0;
     if (r->fan) return migrate_begin_fan(r, r->place != NULL, err);
     if (!can_resume(r)) return 0;
     r->pl.lane.fence = buf_span(&r->fence);
     r->pl.lane.fence_db = r->mark.db;
     r->pl.lane.fence_down = true;
-    r->pl.lane.resumable = r->cfg->retry_time_ms > 0;
     return 0;
 }
 
@@ -322,9 +328,13 @@ static int begin_stream(struct run *r, struct err *err)
         p->replid_before[0] = 0;
         p->spool_valid = true;
         p->clean = false;
-        if (save(r, err) < 0 || mark_stream(r, r->load.stream_db, err) < 0) return -1;
+        if (save(r, err) < 0) return -1;
     }
-    return begin_replay(r, r->load.stream_db, err);
+    /* A cluster: first where the stream begins, on every node, then that it has begun. */
+    if (r->fan && (begin_replay(r, r->load.stream_db, err) < 0 || fan_tell(r->fan, err) < 0))
+        return -1;
+    if (can_resume(r) && mark_stream(r, r->load.stream_db, err) < 0) return -1;
+    return r->fan ? 0 : begin_replay(r, r->load.stream_db, err);
 }
 
 static int take_snapshot(struct run *r, struct err *err)
@@ -509,7 +519,7 @@ int migrate_take_target(struct run *r, struct err *err)
     }
     pl->hold.on = !import_mode_on(&r->import);
     if (replay_restart(&r->replay, r->at.db, err) < 0) return -1;
-    if (r->at.offset < before)
+    if (r->at.offset < before && !r->fan)
         log_warn("the target has lost the last %llu bytes of the stream that it had confirmed (a "
                  "failover?); they are sent again",
                  (unsigned long long)(before - r->at.offset));

@@ -16,7 +16,8 @@
 
 /* --- the cluster --- */
 
-static int open_cluster(struct run *r, struct err *err)
+static int open_cluster(struct run *r, const atomic_bool *stop, struct cluster **ret,
+                        struct err *err)
 {
     const struct task_side *side = &r->cfg->target;
     struct client_config cfg = {.uri = &side->uri,
@@ -25,14 +26,19 @@ static int open_cluster(struct run *r, struct err *err)
                                 .connect_timeout_ms = r->cfg->connect_timeout_ms,
                                 .io_timeout_ms = r->cfg->io_timeout_ms,
                                 .side = "target",
-                                .stop = r->stop};
-    return cluster_open(&r->cluster, &cfg, NULL, err);
+                                .stop = stop};
+    return cluster_open(ret, &cfg, NULL, err);
+}
+
+int migrate_open_at_end(struct run *r, struct cluster **ret, struct err *err)
+{
+    return open_cluster(r, NULL, ret, err);
 }
 
 int migrate_meet_cluster(struct run *r, struct err *err)
 {
     if (!r->cluster) {
-        if (open_cluster(r, err) < 0) return -1;
+        if (open_cluster(r, r->stop, &r->cluster, err) < 0) return -1;
     } else if (cluster_refresh(r->cluster, err) < 0) {
         return -1;
     }
@@ -113,7 +119,7 @@ int migrate_open_fan(struct run *r, struct err *err)
     r->target = NULL;
     r->pl.lane.db = 0;
     if (fan_open(&r->fan, &cfg, err) < 0) return -1;
-    r->pl.fan = r->fan;
+    r->pl.fan = r->pl.hold.fan = r->fan;
     return 0;
 }
 

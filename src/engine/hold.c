@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Holding deadlines until what may renew them has been applied.
-#include "engine/hold.h"
+#include "engine/hold_impl.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/num.h"
 
-#define SETTLE_KEYS  1024       /* asked for at once ... */
 #define SETTLE_BYTES (1u << 20) /* ... unless their names are so long */
 #define PASS_NOTES   8192       /* looked at meanwhile and kept */
 #define LONG_PAST_MS (HOLD_MARGIN_MS / 8)
@@ -186,13 +185,6 @@ int hold_found(struct hold *h, int64_t db, struct span key, int64_t at_ms, struc
 
 /* --- settling --- */
 
-struct asked {
-    struct hold_note note;
-    int64_t db;    /* as it is called now */
-    size_t key_at; /* in h->keys */
-    size_t reply;
-};
-
 static bool is_due(struct hold_due due, int64_t at_ms)
 {
     return at_ms < due.before_ms || at_ms > due.after_ms;
@@ -221,30 +213,24 @@ bool hold_is_due(struct hold *h, struct hold_due due)
     return hold_notes_next(&h->notes, &n, &key, NULL) <= 0 || is_due(due, n.at_ms);
 }
 
-struct taken {
-    struct asked a[SETTLE_KEYS];
-    int n;         /* of them */
-    uint64_t kept; /* looked at, and noted anew */
-};
-
-static int take(struct hold *h, struct taken *t, const struct hold_note *note, struct span key,
+static int take(struct hold *h, struct hold_taken *t, const struct hold_note *note, struct span key,
                 struct err *err)
 {
-    struct asked *a = &t->a[t->n++];
-    *a = (struct asked){.note = *note, .db = now_called(h, note->db), .key_at = h->keys.n};
+    struct hold_asked *a = &t->a[t->n++];
+    *a = (struct hold_asked){.note = *note, .db = now_called(h, note->db), .key_at = h->keys.n};
     return buf_add(&h->keys, key.p, key.n, err);
 }
 
 /* The next notes that are due, all out of one store. On a round those that are not are noted anew;
  * where there is no room for that, they are settled early. */
-static int take_notes(struct hold *h, struct taken *t, struct hold_due due, bool round,
+static int take_notes(struct hold *h, struct hold_taken *t, struct hold_due due, bool round,
                       struct err *err)
 {
     struct hold_note note;
     struct span key;
     int rc = 0;
     buf_clear(&h->keys);
-    while (t->n < SETTLE_KEYS && t->kept < PASS_NOTES) {
+    while (t->n < HOLD_SETTLE_KEYS && t->kept < PASS_NOTES) {
         if (round && (uint64_t)t->n + t->kept == h->round) break;
         rc = hold_notes_next(&h->notes, &note, &key, err);
         if (rc <= 0) break;
@@ -259,14 +245,9 @@ static int take_notes(struct hold *h, struct taken *t, struct hold_due due, bool
     return rc < 0 ? -1 : 0;
 }
 
-static struct span key_of(const struct hold *h, const struct asked *a)
-{
-    return span_of(h->keys.p + a->key_at, a->note.key_n);
-}
-
 /* Questions of several databases in one go. They change nothing, so should a SELECT among them fail
  * in passing, all are asked again. */
-static int put_questions(struct hold *h, struct asked *a, int n, uint64_t *ret_replies,
+static int put_questions(struct hold *h, struct hold_asked *a, int n, uint64_t *ret_replies,
                          struct err *err)
 {
     int64_t db = -1;
@@ -280,7 +261,7 @@ static int put_questions(struct hold *h, struct asked *a, int n, uint64_t *ret_r
             if (resp_put_cmd(&h->ask, 2, argv, err) < 0) return -1;
             ++*ret_replies;
         }
-        struct span argv[] = {span_str(h->exact ? "PEXPIRETIME" : "PTTL"), key_of(h, &a[i])};
+        struct span argv[] = {span_str(h->exact ? "PEXPIRETIME" : "PTTL"), hold_key_of(h, &a[i])};
         if (resp_put_cmd(&h->ask, 2, argv, err) < 0) return -1;
         a[i].reply = (size_t)(*ret_replies)++;
     }
@@ -314,43 +295,57 @@ static int ask(struct hold *h, struct lane *l, uint64_t replies, int64_t db, int
 
 /* One that is not due has been renewed and has a note of that; but one that came with the key it
  * was given to has not. */
-static int keep_held(struct hold *h, const struct asked *a, int64_t at_ms, struct err *err)
+static int keep_held(struct hold *h, const struct hold_asked *a, int64_t at_ms, struct err *err)
 {
     struct hold_note note = a->note;
     if (!note.moved) return 0;
     note.moved = 0;
     note.at_ms = at_ms;
-    return add_note(h, &note, key_of(h, a), err);
+    return add_note(h, &note, hold_key_of(h, a), err);
 }
 
-static int put_deadlines(struct hold *h, const struct taken *t, const int64_t *told,
-                         struct hold_due due, struct err *err)
+/* Which of them are to be given a deadline, by what the target tells of them. */
+static int judge(struct hold *h, struct hold_taken *t, const int64_t *told, struct hold_due due,
+                 struct err *err)
 {
     int64_t at, now_ms = clock_wall_ms();
-    for (const struct asked *a = t->a; a < t->a + t->n; a++) {
+    for (struct hold_asked *a = t->a; a < t->a + t->n; a++) {
+        a->give_ms = 0;
         if (!hold_decode(h, told[a->reply], now_ms, &at)) continue;
-        if (!is_due(due, at) && at != a->note.at_ms) {
-            if (keep_held(h, a, at, err) < 0) return -1;
-            continue;
-        }
+        if (is_due(due, at) || at == a->note.at_ms)
+            a->give_ms = at;
+        else if (keep_held(h, a, at, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int put_deadlines(struct hold *h, const struct hold_taken *t, struct err *err)
+{
+    for (const struct hold_asked *a = t->a; a < t->a + t->n; a++) {
+        if (a->give_ms == 0) continue;
         char ms[NUM_INT64_CHARS];
-        struct span argv[] = {span_str("PEXPIREAT"), key_of(h, a),
-                              span_of(ms, num_put_i64(ms, at))};
+        struct span argv[] = {span_str("PEXPIREAT"), hold_key_of(h, a),
+                              span_of(ms, num_put_i64(ms, a->give_ms))};
         if (batch_select(&h->batch, a->db, err) < 0 || batch_args(&h->batch, 3, argv, err) < 0)
             return -1;
     }
     return 0;
 }
 
-static int settle_taken(struct hold *h, struct lane *l, struct taken *t, struct hold_due due,
+static int settle_taken(struct hold *h, struct lane *l, struct hold_taken *t, struct hold_due due,
                         struct err *err)
 {
-    int64_t told[2 * SETTLE_KEYS];
+    int64_t told[2 * HOLD_SETTLE_KEYS];
     uint64_t replies;
     if (t->n == 0) return 0;
+    if (h->fan) {
+        if (hold_fan_ask(h, t, told, err) < 0 || judge(h, t, told, due, err) < 0) return -1;
+        return hold_fan_give(h, t, err);
+    }
     if (put_questions(h, t->a, t->n, &replies, err) < 0 ||
-        ask(h, l, replies, t->a[t->n - 1].db, told, err) < 0 ||
-        batch_begin(&h->batch, l->db, err) < 0 || put_deadlines(h, t, told, due, err) < 0)
+        ask(h, l, replies, t->a[t->n - 1].db, told, err) < 0 || judge(h, t, told, due, err) < 0 ||
+        batch_begin(&h->batch, l->db, err) < 0 || put_deadlines(h, t, err) < 0)
         return -1;
     if (h->batch.n == 0) return 0;
     return batch_send(&h->batch, l, err) < 0 ? -1 : batch_finish(&h->batch, l, err);
@@ -360,7 +355,7 @@ static int settle_taken(struct hold *h, struct lane *l, struct taken *t, struct 
 static int settle_some(struct hold *h, struct lane *l, struct hold_due due, bool round,
                        struct err *err)
 {
-    struct taken t;
+    struct hold_taken t;
     t.n = 0;
     t.kept = 0;
     if (take_notes(h, &t, due, round, err) < 0 || settle_taken(h, l, &t, due, err) < 0) {

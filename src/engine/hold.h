@@ -24,6 +24,7 @@
 #include "engine/batch.h"
 #include "engine/hold_notes.h"
 #include "engine/select.h"
+#include "redis/primaries.h"
 #include "redis/scan.h"
 
 /* About 4,459 years. Users do write deadlines that lie so far ahead (the year 9999): what is taken
@@ -38,8 +39,12 @@
 /* Looking for deadlines of a former run: hold_scan.c. */
 struct hold_scan {
     bool wanted;             /* until all have been looked at */
-    struct client *c;        /* owned; NULL: not there yet, or lost */
-    struct server_facts dbs; /* which databases have keys */
+    struct client *c;        /* owned; NULL: not there yet, or lost, or there is */
+    struct cluster *cluster; /* owned */
+    bool walking;
+    struct walk walk;
+    struct client *node;     /* that is being gone through; NULL none */
+    struct server_facts dbs; /* which of its databases have keys */
     size_t i;                /* of them */
     bool open;               /* `page` is of it */
     struct scan page;
@@ -47,9 +52,13 @@ struct hold_scan {
     const struct db_select *select;
 };
 
+struct fan;
+
 struct hold {
-    bool on;    /* false: no stream follows, deadlines are written as they are */
-    bool exact; /* the target knows PEXPIRETIME (7.0+) */
+    struct fan *fan; /* of a target that is a cluster: in place of the lane. Borrowed */
+    const struct slot_set *slots; /* where former runs are looked for; NULL: all. Borrowed */
+    bool on;                      /* false: no stream follows, deadlines are written as they are */
+    bool exact;                   /* the target knows PEXPIRETIME (7.0+) */
     struct hold_notes notes;
     uint64_t n;             /* how many there are */
     uint64_t round;         /* of them a hold_go_round() has still to look at */
@@ -94,7 +103,8 @@ void hold_back(struct hold *h);
 bool hold_is_due(struct hold *h, struct hold_due due);
 
 /* Settle the oldest notes, as long as they are due (up to about max_keys; 0: no limit). The lane
- * must be idle, and all that was noted applied; the lane is idle again afterwards. */
+ * must be idle, and all that was noted applied; the lane is idle again afterwards. With h->fan all
+ * of its lanes are meant, and `l` is not looked at. */
 KH_MUST int hold_settle_due(struct hold *h, struct lane *l, uint64_t max_keys, struct hold_due due,
                             struct err *err);
 /* All of them. */
@@ -130,12 +140,15 @@ static inline bool hold_scan_wanted(const struct hold *h)
 }
 static inline bool hold_scan_needs_client(const struct hold *h)
 {
-    return h->scan.wanted && !h->scan.c;
+    return h->scan.wanted && !h->scan.c && !h->scan.cluster;
 }
 /* Taken over. When it fails it is closed, which is told in the log, and another one is needed:
  * the scan begins again. */
 void hold_scan_client(struct hold *h, struct client *c);
-/* A page of keys. 1: there is more. 0: it is through, or needs a client. */
+/* Of a target that is a cluster: one of its own, likewise. */
+void hold_scan_cluster(struct hold *h, struct cluster *c);
+/* A page of keys. 1: there is more. 2: there is, but slots are on their way between nodes: in a
+ * while. 0: it is through, or needs a client. */
 int hold_scan_step(struct hold *h);
 
 /* --- between hold.c and hold_scan.c --- */

@@ -389,6 +389,7 @@ int pipeline_init(struct pipeline *pl, const struct pipeline_config *cfg, struct
     if (lane_init(&pl->lane, &lane, err) < 0) return -1;
     hold_init(&pl->hold, cfg->hold, cfg->hold_exact, cfg->spool_config.dir,
               cfg->spool_config.max_disk_bytes);
+    pl->hold.slots = cfg->task->slots;
     if (!pl->spool && spool_open(&pl->spool, &cfg->spool_config, err) < 0) return -1;
     pl->r = (struct reader){.cap = PIPELINE_RING_BYTES, .fill = fill, .ctx = pl};
     const uint8_t *p;

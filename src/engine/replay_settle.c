@@ -50,28 +50,30 @@ static struct hold_due ripe_or_far(const struct replay *rp)
 static bool scan_is_due(const struct replay *rp)
 {
     const struct hold *h = &rp->pl->hold;
-    return rp->caught_up && h->scan.wanted && h->scan.c &&
+    return rp->caught_up && h->scan.wanted && !hold_scan_needs_client(h) &&
            clock_mono_ms() >= rp->settle.next_scan_ms;
 }
 
 static void scan_for(struct replay *rp, int64_t ms)
 {
     int64_t end = clock_mono_ms() + ms;
-    while (hold_scan_step(&rp->pl->hold) > 0 && clock_mono_ms() < end)
+    while (hold_scan_step(&rp->pl->hold) == 1 && clock_mono_ms() < end)
         continue;
     rp->settle.next_scan_ms = clock_mono_ms() + SCAN_MS;
 }
 
-static void scan_rest(struct replay *rp)
+static int scan_rest(struct replay *rp, struct err *err)
 {
     struct hold *h = &rp->pl->hold;
     int64_t end = clock_mono_ms() + SCAN_END_MS;
-    if (!h->scan.wanted) return;
-    while (hold_scan_step(h) > 0 && !(*rp->pl->stop && clock_mono_ms() > end))
-        continue;
+    int rc;
+    if (!h->scan.wanted) return 0;
+    while ((rc = hold_scan_step(h)) > 0 && !(*rp->pl->stop && clock_mono_ms() > end))
+        if (rc == 2 && pipeline_step(rp->pl, SCAN_MS, err) < 0) return -1;
     if (h->scan.wanted)
         log_warn("target: not all keys have been looked at; some may have an expiry that was held "
                  "back, thousands of years ahead, until the task runs again");
+    return 0;
 }
 
 /* --- by time --- */
@@ -90,7 +92,7 @@ int replay_settle_some(struct replay *rp, struct err *err)
 
 int replay_settle_all(struct replay *rp, struct err *err)
 {
-    scan_rest(rp);
+    if (scan_rest(rp, err) < 0) return -1;
     return settle(rp, 0, HOLD_ALL, err);
 }
 
