@@ -80,7 +80,7 @@ static int drop_log(void **state)
 }
 
 /* A model of its own, of which from..to is in the spool. */
-static struct model clone(uint64_t from, uint64_t to)
+static struct model a_clone(uint64_t from, uint64_t to)
 {
     struct model m = model;
     m.when = malloc(model.max * sizeof(*m.when));
@@ -125,7 +125,7 @@ static void check(uint64_t from, uint64_t to)
     struct spool *s = NULL;
     struct err err = {.msg = ""};
     uint64_t pos = 7;
-    struct model m = clone(from, to);
+    struct model m = a_clone(from, to);
     if (spool_recover(&s, &small, &pos, &err) < 0) fail_msg("%s", err.msg);
     if (to == from) {
         assert_true(pos == UINT64_MAX);
@@ -194,7 +194,7 @@ static void test_zeroes(void **state)
         /* what was cut off may have been zeroes */
         assert_true(spool_tail(s) >= whole_until(file_pos[files - 1], n));
         assert_true(spool_tail(s) <= whole_until(file_pos[files - 1], n + 12));
-        struct model m = clone(0, spool_tail(s));
+        struct model m = a_clone(0, spool_tail(s));
         model_read_all(&m, s);
         model_release(&m);
         spool_discard(s);
@@ -218,7 +218,7 @@ static void damage(unsigned file, bool warned)
         assert_int_equal(spool_recover(&s, &small, &pos, &err), 0);
         assert_int_equal(spool_tail(s), to);
         assert_true(to ? pos == 0 : pos == UINT64_MAX);
-        struct model m = clone(0, to);
+        struct model m = a_clone(0, to);
         model_read_all(&m, s);
         model_release(&m);
         spool_discard(s);
@@ -417,7 +417,7 @@ static void test_other_sizes(void **state)
     } shape[] = {{4096, 1, 0}, {65536, 2000, 300}, {1 << 20, 1ULL << 40, 0}};
     for (size_t i = 0; i < sizeof(shape) / sizeof(*shape); i++) {
         struct spool_config cfg = small;
-        struct model m = clone(ends[300] + 1, model.tail);
+        struct model m = a_clone(ends[300] + 1, model.tail);
         struct spool *s;
         struct err err;
         uint64_t pos;
