@@ -95,7 +95,10 @@ class Round:
         self.fill()
         self.task = self.keep(Task(self.source.uri(), self.target.uri(), self.folder, *options,
                                    history=self.history))
-        self.actor = Actor(self.source, self.target, self.task, self.history, disk)
+        self.actor = self.actor_for(disk)
+
+    def actor_for(self, disk):
+        return Actor(self.source, self.target, self.task, self.history, disk)
 
     def fill(self):
         with self.source.primary.connect() as c:
@@ -128,14 +131,22 @@ class Round:
         shutil.rmtree(self.folder, ignore_errors=True)
         return self.counts
 
-    def play(self):
-        writer = self.keep(ChaosWriter(self.source.ports(), self.seed, self.world["connections"],
-                                       self.world["rate"], self.world["expiry"]))
+    def start_writer(self):
+        """And a reader, who begins later."""
         self.sums = self.keep(Reader(self.target, half_a_group()))
+        return self.keep(ChaosWriter(self.source.ports(), self.seed, self.world["connections"],
+                                     self.world["rate"], self.world["expiry"]))
+
+    def wait_caught_up(self, timeout=60):
+        wait_caught_up(self.source.primary, self.target.primary, timeout=timeout,
+                       alive=self.task.check)
+
+    def play(self):
+        self.writer = self.start_writer()
         self.sums.start()
         self.task.start()
         if not self.world["at_once"]:
-            wait_caught_up(self.source.primary, self.target.primary, alive=self.task.check)
+            self.wait_caught_up()
             self.history.add("caught up for the first time")
         done = [threading.Event() for _ in self.lanes]
         for name, d in zip(self.lanes, done):
@@ -145,7 +156,7 @@ class Round:
         for s in (self.source, self.target):
             s.heal()
         time.sleep(0.5)
-        self.counts.update(writer.stop())
+        self.counts.update(self.writer.stop())
         self.history.add("the writer has stopped: %s" % self.counts)
 
     def lane(self, name, done):
@@ -163,7 +174,7 @@ class Round:
     def judge(self):
         self.task.check()
         assert self.counts["commands"] > 50 * self.limit_s, "the writer hardly wrote"
-        wait_caught_up(self.source.primary, self.target.primary, timeout=60, alive=self.task.check)
+        self.wait_caught_up()
         self.history.add("caught up")
         self.task.check()
         self.sums.check()
@@ -214,5 +225,7 @@ class Round:
         return "\n".join([
             "seed %s: %s" % (self.seed, "\n".join(self.trouble)),
             "world: %s" % self.world, "schedule:", lanes, "what happened:", str(self.history),
-            "logs: %s" % self.folder, "again: make chaos SEED=%s ROUNDS=1 SECONDS=%g" % (
-                self.seed, self.limit_s)])
+            "logs: %s" % self.folder, "again: " + self.again()])
+
+    def again(self):
+        return "make chaos SEED=%s ROUNDS=1 SECONDS=%g" % (self.seed, self.limit_s)
