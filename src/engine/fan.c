@@ -2,11 +2,14 @@
 // The fan: its lanes, and following the cluster where it goes.
 #include "engine/fan.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "engine/checkpoint_io.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+
+#define MOVED_MS 60000 /* so often it is said again that slots move */
 
 void fan_lose(struct fan *f, enum lane_lost why)
 {
@@ -62,7 +65,9 @@ static int dial(struct fan *f, struct fan_node *n, uint16_t at, struct err *err)
     struct client *c;
     struct conn *conn;
     if (cluster_dial(f->cluster, at, &c, err) < 0) return -1;
-    if (checkpoint_evict(c, f->task, err) < 0 || client_take_conn(c, &conn, err) < 0) {
+    if (checkpoint_evict(c, f->task, err) < 0 ||
+        (f->import && import_mode_mark_conn(f->import, c, err) < 0) ||
+        client_take_conn(c, &conn, err) < 0) {
         client_close(c);
         return -1;
     }
@@ -172,6 +177,7 @@ int fan_open(struct fan **ret, const struct fan_config *cfg, struct err *err)
     struct fan *f = calloc(1, sizeof(*f));
     if (!f) return err_set(err, ERR_NOMEM, "out of memory");
     f->cluster = cfg->cluster;
+    f->import = cfg->import;
     f->pause = cfg->pause;
     f->lane_config = cfg->lane;
     f->store_dir = cfg->store_dir;
@@ -252,6 +258,15 @@ static bool all_in_office(const struct fan *f, const struct cluster_map *m)
     return true;
 }
 
+/* Slots are often moved one after the other, by the thousand. */
+static void tell_moved(struct fan *f)
+{
+    int64_t now = clock_mono_ms();
+    if (f->told_moved_ms && now - f->told_moved_ms < MOVED_MS) return;
+    f->told_moved_ms = now;
+    log_info("target: slots of the cluster move to other nodes; following them");
+}
+
 int fan_follow(struct fan *f, const char *line, struct err *err)
 {
     struct err why;
@@ -267,7 +282,7 @@ int fan_follow(struct fan *f, const char *line, struct err *err)
     }
     if (m->owned < SLOT_COUNT || same_owners(f, m)) return lane_pause(f->pause, line, err);
     if (fan_connect(f, &why) == 0) {
-        log_info("target: slots of the cluster have moved; following them");
+        tell_moved(f);
         return 0;
     }
     log_debug("%s", why.msg);

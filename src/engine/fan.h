@@ -17,6 +17,7 @@
 #define KEYHAUL_ENGINE_FAN_H
 
 #include "engine/batch.h"
+#include "engine/import_mode.h"
 #include "redis/cluster.h"
 #include "wire/slot.h"
 
@@ -48,15 +49,18 @@ struct fan {
     struct lane *pause;             /* has no connection: what is waited for, and for how long */
     struct lane_config lane_config; /* but for the connection */
     struct lane_peers peers;        /* of all lanes */
-    char task[CHECKPOINT_KEY_MAX];  /* the name that connections are known by */
+    struct import_mode *import;
+    char task[CHECKPOINT_KEY_MAX]; /* the name that connections are known by */
     const char *store_dir;
     uint64_t store_max_bytes;
+    int64_t told_moved_ms;     /* monotonic: when it was said that slots move */
     struct fan_stream *stream; /* fan_stream.c; NULL before fan_begin_stream() */
 };
 
 struct fan_config {
     struct cluster *cluster;
-    struct lane_config lane; /* conn is not looked at */
+    struct import_mode *import; /* each connection is marked by it; may be NULL. Borrowed */
+    struct lane_config lane;    /* conn is not looked at */
     struct lane *pause;
     const char *task; /* the name that connections are known by; see checkpoint_evict() */
     const char *store_dir;
@@ -110,6 +114,8 @@ struct fan_place;
  * before, and an error that one meets is none. */
 KH_MUST int fan_begin_stream(struct fan *f, struct fan_place *place, uint64_t tolerate,
                              struct err *err);
+/* Every node is told where all are, and has answered. */
+KH_MUST int fan_tell(struct fan *f, struct err *err);
 KH_MUST int fan_send(struct fan *f, struct batch *b, struct err *err);
 bool fan_answered(const struct fan *f);
 KH_MUST int fan_finish(struct fan *f, struct batch *b, struct err *err);

@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PAGE 1024 /* questions on their way at once */
+#define PAGE    1024 /* questions on their way at once */
+#define LATE_MS 10000
 
 size_t fan_mark_put(char out[FAN_MARK_MAX], const struct fan_mark *m)
 {
@@ -77,11 +78,21 @@ struct told { /* by one node */
     uint64_t w, f, d;
 };
 
+/* Slots that were on their way when they were asked for. */
+struct late {
+    uint16_t slot[SLOT_COUNT];
+    unsigned n;
+};
+
 static int take_mark(struct fan_place *p, uint16_t slot, const struct reply *r, struct told *t,
-                     struct err *err)
+                     struct late *late, struct err *err)
 {
     struct fan_mark m;
     char words[RESP_ERROR_MAX];
+    if (late && reply_is_error(r) && fan_is_redirect((const char *)r->str.p)) {
+        late->slot[late->n++] = slot;
+        return 0;
+    }
     if (reply_is_error(r))
         return err_set(err, ERR_BUSY, "target: a checkpoint cannot be read: %s",
                        reply_words(words, sizeof(words), r));
@@ -99,7 +110,8 @@ static int take_mark(struct fan_place *p, uint16_t slot, const struct reply *r, 
 
 /* The slots of one node from `*at` on, a page of them. */
 static int read_page(struct fan_place *p, const struct cluster_map *m, uint16_t node,
-                     struct client *c, unsigned *at, struct told *t, struct err *err)
+                     struct client *c, unsigned *at, struct told *t, struct late *late,
+                     struct err *err)
 {
     uint16_t asked[PAGE];
     unsigned n = 0;
@@ -115,7 +127,7 @@ static int read_page(struct fan_place *p, const struct cluster_map *m, uint16_t 
         struct reply *r;
         struct err why;
         if (client_recv(c, &r, err) < 0) return -1;
-        if (rc == 0 && take_mark(p, asked[i], r, t, &why) < 0) {
+        if (rc == 0 && take_mark(p, asked[i], r, t, late, &why) < 0) {
             *err = why;
             rc = -1;
         }
@@ -125,7 +137,7 @@ static int read_page(struct fan_place *p, const struct cluster_map *m, uint16_t 
 }
 
 static int read_node(struct fan_place *p, struct cluster *cl, uint16_t node, struct told *t,
-                     struct err *err)
+                     struct late *late, struct err *err)
 {
     const struct cluster_map *m = cluster_map(cl);
     struct client *c;
@@ -134,15 +146,33 @@ static int read_node(struct fan_place *p, struct cluster *cl, uint16_t node, str
                        FAN_NODES_MAX);
     if (cluster_client(cl, node, &c, err) < 0) return -1;
     for (unsigned slot = 0; slot < SLOT_COUNT;)
-        if (read_page(p, m, node, c, &slot, t, err) < 0) return -1;
+        if (read_page(p, m, node, c, &slot, t, late, err) < 0) return -1;
     memcpy(p->flushed[p->n_flushed].id, m->node[node].id, CLUSTER_ID_MAX);
     p->flushed[p->n_flushed++].offset = t->f;
+    return 0;
+}
+
+static int read_late(struct fan_place *p, struct cluster *c, const struct late *late,
+                     struct err *err)
+{
+    char key[FAN_KEY_MAX];
+    for (unsigned i = 0; i < late->n; i++) {
+        struct told none = {0}; /* of the slot, not of a node */
+        struct reply *r;
+        struct span get[] = {span_str("GET"), span_of(key, fan_mark_key(key, p, late->slot[i]))};
+        if (cluster_callv(c, late->slot[i], LATE_MS, &r, 2, get, err) < 0) return -1;
+        int rc = take_mark(p, late->slot[i], r, &none, NULL, err);
+        reply_free(r);
+        if (rc < 0) return -1;
+    }
     return 0;
 }
 
 int fan_place_read(struct fan_place *p, struct cluster *c, struct err *err)
 {
     const struct cluster_map *m = cluster_map(c);
+    struct late late;
+    late.n = 0;
     struct told least = {.w = UINT64_MAX};
     bool all = true;
     memset(p->o, 0, SLOT_COUNT * sizeof(*p->o));
@@ -150,14 +180,14 @@ int fan_place_read(struct fan_place *p, struct cluster *c, struct err *err)
     for (uint16_t i = cluster_map_primary(m, 0); i != CLUSTER_NO_NODE;
          i = cluster_map_primary(m, i + 1u)) {
         struct told t = {0};
-        if (read_node(p, c, i, &t, err) < 0) return -1;
+        if (read_node(p, c, i, &t, &late, err) < 0) return -1;
         all &= t.any;
         if (t.w < least.w) least = t;
     }
     if (!all) return 1;
     p->w = least.w;
     p->db = least.d;
-    return 0;
+    return read_late(p, c, &late, err);
 }
 
 /* --- whoever wrote before --- */

@@ -417,6 +417,17 @@ static int finish_stage(struct fan *f, struct batch *b, struct err *err)
     return rc;
 }
 
+int fan_tell(struct fan *f, struct err *err)
+{
+    struct fan_stream *s = f->stream;
+    buf_clear(&s->pieces);
+    buf_clear(&s->groups);
+    do {
+        if (send_groups(f, NULL, true, err) < 0 || finish_stage(f, NULL, err) < 0) return -1;
+    } while (s->joined && !f->lost && !*f->lane_config.stop);
+    return 0;
+}
+
 int fan_finish(struct fan *f, struct batch *b, struct err *err)
 {
     struct fan_stream *s = f->stream;

@@ -10,12 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define OUT_BYTES   (1u << 20)
-#define LANE_ITEMS  16384u /* in flight at most; a power of two */
-#define FLUSH_BYTES (64u << 10)
-#define IN_BYTES    (64u << 10)
-#define CHUNK_BYTES (256u << 10)
-#define READONLY_MS 1000 /* a server that stays so long a replica has lost its office */
+#define OUT_BYTES        (1u << 20)
+#define LANE_ITEMS       16384u /* in flight at most; a power of two */
+#define FLUSH_BYTES      (64u << 10)
+#define IN_BYTES         (64u << 10)
+#define CHUNK_BYTES      (256u << 10)
+#define REDIRECT_TOLD_MS 3000
+#define READONLY_MS      1000 /* a server that stays so long a replica has lost its office */
 
 static int read_replies(struct lane *l, struct err *err);
 
@@ -464,9 +465,16 @@ int lane_pause(struct lane *l, const char *why, struct err *err)
         return l->peers->follow(l->peers->ctx, why, err);
     if (l->retry_since_ms == 0) {
         l->retry_since_ms = now;
-        l->retry_pause_ms = 50;
+        l->retry_pause_ms = refusal_is_redirect(why) ? 5 : 50;
+        l->retry_told = false;
+    }
+    /* A slot on its way to another node is there soon. */
+    if (!l->retry_told &&
+        (!refusal_is_redirect(why) || now - l->retry_since_ms > REDIRECT_TOLD_MS)) {
+        l->retry_told = true;
         log_warn("target: %s; waiting until it takes writes again", why);
-        counters_wait(l->counters, COUNTERS_WAITS_FOR_WRITES, now + l->retry_limit_ms, why);
+        counters_wait(l->counters, COUNTERS_WAITS_FOR_WRITES, l->retry_since_ms + l->retry_limit_ms,
+                      why);
     }
     if (l->resumable && strncmp(why, "READONLY", 8) == 0 && now - l->retry_since_ms > READONLY_MS) {
         l->lost = LANE_READONLY;
@@ -497,8 +505,9 @@ int lane_pause(struct lane *l, const char *why, struct err *err)
 void lane_recovered(struct lane *l)
 {
     if (l->retry_since_ms == 0) return;
-    log_info("target takes writes again after %.1f s",
-             (double)(clock_mono_ms() - l->retry_since_ms) / 1000);
+    if (l->retry_told)
+        log_info("target takes writes again after %.1f s",
+                 (double)(clock_mono_ms() - l->retry_since_ms) / 1000);
     l->retry_since_ms = 0;
     if (counter_get(&l->counters->waiting_for) == COUNTERS_WAITS_FOR_WRITES)
         counters_wait(l->counters, COUNTERS_WAITS_FOR_NONE, 0, "");

@@ -108,6 +108,7 @@ struct lane {
     uint32_t n_retry;
     char retry_why[RESP_ERROR_MAX];
     int64_t retry_since_ms, retry_pause_ms, retry_limit_ms;
+    bool retry_told; /* that it is waited for */
 
     bool calling;
     struct lane_part parts[LANE_PARTS_MAX];
