@@ -158,17 +158,19 @@ static int keep_time(struct run *r, struct err *err)
 {
     struct state_progress *p = state_progress(r->state);
     if (r->cfg->type == TASK_FULL) return 0;
-    if (import_mode_look(&r->import, r->target, &r->target_facts, p->import_ours, err) < 0)
+    struct primaries target = run_target(r);
+    if (import_mode_look(&r->import, &target, &r->target_facts, p->import_ours, err) < 0)
         return -1;
     if (r->import.can && !r->import.was_on) p->import_ours = true;
     if (!p->hold_base_ms) p->hold_base_ms = clock_wall_ms();
     if (save(r, err) < 0) return -1;
-    return import_mode_begin(&r->import, r->target, err);
+    return import_mode_begin(&r->import, &target, err);
 }
 
 static void begin_holding(struct run *r)
 {
     r->pl.hold.on = r->cfg->type != TASK_FULL && !import_mode_on(&r->import);
+    r->import.hold = &r->pl.hold.on;
     hold_set_base(&r->pl.hold, state_progress(r->state)->hold_base_ms);
 }
 
@@ -199,11 +201,14 @@ static int find_held(struct run *r, struct err *err)
 static int give_time_back(struct run *r, struct err *err)
 {
     struct state_progress *p = state_progress(r->state);
-    struct client *c;
+    struct primaries at = {0};
     if (!r->import.ours) return 0;
-    if (run_open_at_end(r, &c, err) < 0) return -1;
-    int rc = import_mode_end(&r->import, c, err);
-    client_close(c);
+    if ((r->cluster ? migrate_open_at_end(r, &at.cluster, err) : run_open_at_end(r, &at.one, err)) <
+        0)
+        return -1;
+    int rc = import_mode_end(&r->import, &at, err);
+    client_close(at.one);
+    cluster_close(at.cluster);
     if (rc < 0) return -1;
     p->import_ours = r->import.ours;
     return save(r, err);

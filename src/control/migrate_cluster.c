@@ -110,6 +110,7 @@ int migrate_name_load(struct run *r, struct err *err)
 int migrate_open_fan(struct run *r, struct err *err)
 {
     struct fan_config cfg = {.cluster = r->cluster,
+                             .import = &r->import,
                              .lane = pipeline_lane_config(&r->pl),
                              .pause = &r->pl.lane,
                              .task = state_name(r->state),

@@ -77,17 +77,18 @@ static void finish(struct fixture *f, bool on, bool ours)
 
 static void look(struct fixture *f, const struct server_facts *facts, bool ours)
 {
-    assert_int_equal(import_mode_look(&f->im, f->c, facts, ours, &f->err), 0);
+    assert_int_equal(
+        import_mode_look(&f->im, &(struct primaries){.one = f->c}, facts, ours, &f->err), 0);
 }
 
 static void begin(struct fixture *f)
 {
-    assert_int_equal(import_mode_begin(&f->im, f->c, &f->err), 0);
+    assert_int_equal(import_mode_begin(&f->im, &(struct primaries){.one = f->c}, &f->err), 0);
 }
 
 static void end(struct fixture *f)
 {
-    assert_int_equal(import_mode_end(&f->im, f->c, &f->err), 0);
+    assert_int_equal(import_mode_end(&f->im, &(struct primaries){.one = f->c}, &f->err), 0);
 }
 
 static void turned_on_and_off(void **state)
@@ -230,11 +231,12 @@ static void link_lost(void **state)
 {
     (void)state;
     struct fixture *f = FIXTURE(GONE(GET));
-    assert_int_equal(import_mode_look(&f->im, f->c, &plain, false, &f->err), -1);
+    assert_int_equal(
+        import_mode_look(&f->im, &(struct primaries){.one = f->c}, &plain, false, &f->err), -1);
     finish(f, false, false);
     f = FIXTURE(TO(GET, OFF), TO(YES, OK), GONE(AM));
     look(f, &plain, false);
-    assert_int_equal(import_mode_begin(&f->im, f->c, &f->err), -1);
+    assert_int_equal(import_mode_begin(&f->im, &(struct primaries){.one = f->c}, &f->err), -1);
     finish(f, false, true); /* to be turned off by the next that gets through */
 }
 
@@ -267,9 +269,9 @@ static void outlives_its_deadline(const char *program)
     live_start_program(&s, program, false, NULL);
     struct client *c = live_client(&s, "target"), *other = live_client(&s, "target");
     assert_int_equal(facts_read(c, &facts, &err), 0);
-    assert_int_equal(import_mode_look(&im, c, &facts, false, &err), 0);
+    assert_int_equal(import_mode_look(&im, &(struct primaries){.one = c}, &facts, false, &err), 0);
     assert_true(im.can && !im.was_on);
-    assert_int_equal(import_mode_begin(&im, c, &err), 0);
+    assert_int_equal(import_mode_begin(&im, &(struct primaries){.one = c}, &err), 0);
     live_do(c, "SET k 1 PX 20");
     live_do(c, "SET gone 1 PX 20");
     live_do(c, "SET ancient 1 PXAT 1");
@@ -281,11 +283,11 @@ static void outlives_its_deadline(const char *program)
     assert_int_equal(number(other, "EXISTS", "k"), 1);
     assert_int_equal(import_mode_mark_conn(&im, other, &err), 0);
     assert_int_equal(number(other, "EXISTS", "gone"), 1);
-    assert_int_equal(import_mode_end(&im, other, &err), 0);
+    assert_int_equal(import_mode_end(&im, &(struct primaries){.one = other}, &err), 0);
     usleep(300000);
     assert_int_equal(number(c, "EXISTS", "gone"), 0);
     assert_int_equal(number(c, "EXISTS", "ancient"), 0);
-    assert_int_equal(import_mode_look(&im, c, &facts, true, &err), 0);
+    assert_int_equal(import_mode_look(&im, &(struct primaries){.one = c}, &facts, true, &err), 0);
     assert_false(im.was_on);
     client_close(c);
     client_close(other);
@@ -316,7 +318,7 @@ static void not_on_redis(void **state)
     struct err err;
     live_start(&s, false, NULL);
     struct client *c = live_client(&s, "target");
-    assert_int_equal(import_mode_look(&im, c, &plain, false, &err), 0);
+    assert_int_equal(import_mode_look(&im, &(struct primaries){.one = c}, &plain, false, &err), 0);
     assert_false(im.can);
     client_close(c);
     live_stop(&s);
