@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Tests, sanitizers, fuzzing, measuring.
 
-.PHONY: test unit-build list-unit e2e chaos chaos-named chaos-proof matrix asan ubsan tsan asan-build \
+.PHONY: test unit-build list-unit e2e chaos chaos-cluster chaos-named chaos-proof matrix asan ubsan tsan asan-build \
         fuzz fuzz-build bench demo
 
 test: ## every test and check, with a total at the end (what ./run test does)
@@ -22,6 +22,13 @@ chaos: $(BUILD)/keyhaul ## kills, crashes, failovers, cuts under load; SEED=n RO
 	    KEYHAUL_CHAOS_SEED=$(or $(SEED),$(shell date +%s)) KEYHAUL_CHAOS_SECONDS=$(SECONDS) \
 	    KEYHAUL_CHAOS_WITHOUT=$(WITHOUT) \
 	    $(PYTHON) -m pytest -q -s -p no:cacheprovider $(CHAOS_ARGS) tests/e2e/chaos/test_rounds.py
+# SHAPES: "one to cluster3,cluster3 to one"; WITHOUT also: functions, cluster:failover, target:oom.
+chaos-cluster: $(BUILD)/keyhaul ## the same between shapes, resharded as well; SHAPES="one to cluster3"
+	KEYHAUL=$(abspath $(BUILD)/keyhaul) KEYHAUL_CHAOS=1 KEYHAUL_CHAOS_ROUNDS=$(ROUNDS) \
+	    KEYHAUL_CHAOS_SEED=$(or $(SEED),$(shell date +%s)) KEYHAUL_CHAOS_SECONDS=$(SECONDS) \
+	    KEYHAUL_CHAOS_WITHOUT="$(WITHOUT)" KEYHAUL_CHAOS_SHAPES="$(SHAPES)" \
+	    $(PYTHON) -m pytest -q -s -p no:cacheprovider $(CHAOS_ARGS) \
+	    tests/e2e/chaos/test_cluster_rounds.py
 chaos-named: $(BUILD)/keyhaul ## each promise of exactly once by itself; CHAOS_ARGS="-k name"
 	KEYHAUL=$(abspath $(BUILD)/keyhaul) KEYHAUL_CHAOS=1 \
 	    $(PYTHON) -m pytest -q -p no:cacheprovider $(CHAOS_ARGS) tests/e2e/chaos/test_named.py
