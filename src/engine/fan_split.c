@@ -53,12 +53,15 @@ static int parse(struct fan_stream *s, const uint8_t *p, size_t n, size_t *ret_n
     const uint8_t *at = p, *end = p + n;
     uint64_t argc, len;
     buf_clear(&s->argv);
-    if (!take_number(&at, end, '*', &argc)) return 0;
+    if (!take_number(&at, end, '*', &argc) || argc > n) return 0;
+    if (buf_reserve(&s->argv, (size_t)argc * sizeof(struct span), err) < 0) return -1;
+    struct span *argv = (struct span *)(void *)s->argv.p;
     for (uint64_t i = 0; i < argc; i++) {
         if (!take_number(&at, end, '$', &len) || (uint64_t)(end - at) < len + 2) return 0;
-        if (keep_arg(s, span_of(at, (size_t)len), err) < 0) return -1;
+        argv[i] = span_of(at, (size_t)len);
         at += len + 2;
     }
+    s->argv.n = (size_t)argc * sizeof(struct span);
     *ret_n = (size_t)(at - p);
     return 1;
 }
@@ -188,7 +191,7 @@ static int add_piece(struct fan_stream *s, const struct fan_cmd *c, uint16_t slo
 
 static int add_raw(struct fan_stream *s, const struct fan_cmd *c, uint16_t slot, struct err *err)
 {
-    bool idempotent = c->info && (c->info->flags & CMD_IDEMPOTENT);
+    bool idempotent = c->info && cmd_is_idempotent(c->info, c->argc, c->argv);
     return add_piece(s, c, slot, (struct fan_piece){.from = c->from, .to = c->to}, idempotent, err);
 }
 
@@ -199,7 +202,8 @@ static int add_made(struct fan_stream *s, const struct fan_cmd *c, size_t argc,
     struct fan_piece piece = {.from = s->extra.n, .extra = true};
     if (resp_put_cmd(&s->extra, argc, argv, err) < 0) return -1;
     piece.to = s->extra.n;
-    return add_piece(s, c, slot_of(argv[1]), piece, true, err);
+    bool idempotent = cmd_is_idempotent(cmd_find(argv[0]), argc, argv);
+    return add_piece(s, c, slot_of(argv[1]), piece, idempotent, err);
 }
 
 /* --- keys --- */

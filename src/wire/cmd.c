@@ -215,3 +215,54 @@ size_t cmd_first_key(const struct cmd_info *c, size_t argc, const struct span *a
     }
     return cmd_keys(c, argc, argv, 1, &at) > 0 ? at : 0;
 }
+
+/* --- what may be applied again --- */
+
+static bool is_one_of(struct span arg, const char *const *words, size_t n)
+{
+    for (size_t i = 0; i < n && arg.p; i++)
+        if (span_is(arg, words[i])) return true;
+    return false;
+}
+#define IS_ONE_OF(arg, words) is_one_of(arg, words, sizeof(words) / sizeof((words)[0]))
+
+/* SET key value [...]: not with a time that counts from now, nor with a condition on the value. */
+static bool set_is(size_t argc, const struct span *argv)
+{
+    static const char *const plain[] = {"NX", "XX", "GET", "KEEPTTL"}, *const at[] = {"EXAT",
+                                                                                      "PXAT"};
+    for (size_t i = 3; i < argc; i++)
+        if (!IS_ONE_OF(argv[i], plain) && !(IS_ONE_OF(argv[i], at) && ++i < argc)) return false;
+    return true;
+}
+
+/* ZADD key [NX|XX|GT|LT|INCR ...] [CH] score member ... */
+static bool zadd_is(size_t argc, const struct span *argv)
+{
+    static const char *const plain[] = {"CH"}, *const others[] = {"NX", "XX", "GT", "LT", "INCR"};
+    size_t i = 2;
+    while (i < argc && IS_ONE_OF(argv[i], plain))
+        i++;
+    return i < argc && argv[i].p && !IS_ONE_OF(argv[i], others);
+}
+
+/* RESTORE key ms payload [REPLACE] [ABSTTL] ... */
+static bool restore_is(size_t argc, const struct span *argv)
+{
+    static const char *const replace[] = {"REPLACE"}, *const absttl[] = {"ABSTTL"},
+                             *const no[] = {"0"};
+    bool replaces = false, absolute = argc > 2 && IS_ONE_OF(argv[2], no);
+    for (size_t i = 4; i < argc; i++) {
+        replaces |= IS_ONE_OF(argv[i], replace);
+        absolute |= IS_ONE_OF(argv[i], absttl);
+    }
+    return replaces && absolute;
+}
+
+bool cmd_is_idempotent(const struct cmd_info *c, size_t argc, const struct span *argv)
+{
+    if (c->rule == CMD_RULE_SET) return set_is(argc, argv);
+    if (c->rule == CMD_RULE_RESTORE) return restore_is(argc, argv);
+    if (c->name[0] == 'Z' && strcmp(c->name, "ZADD") == 0) return zadd_is(argc, argv);
+    return c->flags & CMD_IDEMPOTENT;
+}

@@ -15,9 +15,7 @@ enum cmd_flag {
     CMD_READONLY = 1 << 1,
     CMD_DENYOOM = 1 << 2,
     CMD_MOVABLE_KEYS = 1 << 3, /* keys are not (all) given by first, last, step */
-    /* Applied twice, or again after others of these, it leaves what applying it once leaves, with
-     * whatever options. (A replay over keys that changed their type meanwhile can still answer
-     * WRONGTYPE on its way to the same end.) */
+    /* See cmd_is_idempotent(), which is to be asked. tools/gen-commands tells why which is. */
     CMD_IDEMPOTENT = 1 << 4,
 };
 
@@ -86,6 +84,12 @@ size_t cmd_first_key(const struct cmd_info *c, size_t argc, const struct span *a
  * written then that means anything). The same key may be named twice. */
 int cmd_keys(const struct cmd_info *c, size_t argc, const struct span *argv, size_t max,
              size_t *ret_index);
+
+/* May it be applied again? A stretch of such commands, as a source sends it (only what took effect
+ * there), applied again from any point on over what applying all of it has left, leaves that again.
+ * On the way there it can answer WRONGTYPE, for keys that have changed their type since. Arguments
+ * may be missing (p NULL). */
+bool cmd_is_idempotent(const struct cmd_info *c, size_t argc, const struct span *argv);
 
 /* The i-th entry of the table, NULL beyond: for tests and generators. */
 const struct cmd_info *cmd_at(size_t i);

@@ -106,7 +106,7 @@ static void flags_and_rules(void **state)
         {"PEXPIRE", CMD_WRITE, -3, CMD_RULE_EXPIRE},
         {"PEXPIREAT", CMD_WRITE | CMD_IDEMPOTENT, -3, CMD_RULE_EXPIREAT},
         {"RENAMENX", CMD_WRITE, 3, CMD_RULE_RENAME},
-        {"PSETEX", CMD_WRITE | CMD_DENYOOM | CMD_IDEMPOTENT, 4, CMD_RULE_SETEX},
+        {"PSETEX", CMD_WRITE | CMD_DENYOOM, 4, CMD_RULE_SETEX},
         {"GETEX", CMD_WRITE, -2, CMD_RULE_GETEX},
         {"RESTORE", CMD_WRITE | CMD_DENYOOM, -4, CMD_RULE_RESTORE},
         {"RESTORE-ASKING", CMD_WRITE | CMD_DENYOOM, -4, CMD_RULE_RESTORE},
@@ -126,7 +126,7 @@ static void flags_and_rules(void **state)
         {"TRIMSLOTS", CMD_WRITE, -5, CMD_RULE_CLUSTER},
         {"XGROUP", CMD_WRITE | CMD_DENYOOM, -2, CMD_RULE_PASS},
         {"XINFO", CMD_READONLY, -2, CMD_RULE_PASS},
-        {"PFCOUNT", CMD_READONLY | CMD_IDEMPOTENT, -2, CMD_RULE_PASS},
+        {"PFCOUNT", CMD_READONLY, -2, CMD_RULE_PASS},
         {"PFDEBUG", CMD_WRITE | CMD_DENYOOM, 3, CMD_RULE_PASS},
         {"XSETID", CMD_WRITE | CMD_DENYOOM, -3, CMD_RULE_PASS},
         {"XIDMPRECORD", CMD_WRITE | CMD_DENYOOM, 5, CMD_RULE_IDMP},
@@ -342,6 +342,62 @@ static void hostile_arguments_stay_inside(void **state)
     }
 }
 
+static void some_are_idempotent_by_their_arguments(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool is;
+    } want[] = {
+        {"SET k v", true},
+        {"set k v nx", true},
+        {"SET k NX XX", true},
+        {"SET k v KEEPTTL GET", true},
+        {"SET k v PXAT 1 NX", true},
+        {"SET k v XX EXAT 1", true},
+        {"SET k v EX 1", false},
+        {"SET k v PX 1", false},
+        {"SET k v IFEQ NX", false},
+        {"SET k v XX IFDEQ 1", false},
+        {"SET k v PXAT", false},
+        {"SET k v WHATEVER", false},
+        {"ZADD k 1 m", true},
+        {"zadd k 1 NX 2 INCR", true},
+        {"ZADD k CH 1 m", true},
+        {"ZADD k CH ch 1 m", true},
+        {"ZADD k NX 1 m", false},
+        {"ZADD k CH xx 1 m", false},
+        {"ZADD k GT CH 1 m", false},
+        {"ZADD k LT 1 m", false},
+        {"ZADD k INCR 1 m", false},
+        {"ZADD k CH", false},
+        {"ZADD k", false},
+        {"RESTORE k 0 p REPLACE", true},
+        {"RESTORE k 5 p ABSTTL replace", true},
+        {"RESTORE k 5 p REPLACE", false},
+        {"RESTORE k 0 REPLACE", false},
+        {"RESTORE k 5 p ABSTTL", false},
+        {"RESTORE k", false},
+        {"SADD s m", true},
+        {"SREM s m", false},
+        {"HDEL h f", false},
+        {"INCR k", false},
+        {"PFCOUNT k", false},
+    };
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
+        struct span argv[ARGS_MAX];
+        size_t argc = split(want[i].text, argv);
+        if (cmd_is_idempotent(cmd_find(argv[0]), argc, argv) != want[i].is)
+            fail_msg("%s", want[i].text);
+        for (size_t at = 1; at < argc; at++)
+            argv[at].p = NULL; /* not at hand */
+        const struct cmd_info *c = cmd_find(argv[0]);
+        bool plain = !(c->rule == CMD_RULE_SET && argc > 3) && strcmp(c->name, "ZADD") != 0 &&
+                     c->rule != CMD_RULE_RESTORE;
+        assert_int_equal(cmd_is_idempotent(c, argc, argv), plain && want[i].is);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -352,6 +408,7 @@ int main(void)
         cmocka_unit_test(key_positions),
         cmocka_unit_test(writes_no_more_than_asked),
         cmocka_unit_test(hostile_arguments_stay_inside),
+        cmocka_unit_test(some_are_idempotent_by_their_arguments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
