@@ -25,8 +25,8 @@ static int check_kind(const struct side *s, struct err *err)
 {
     if (s->f->sentinel)
         return err_set(err, ERR_REFUSED,
-                       "%s %s is a Sentinel and holds no data; give the address of the server it "
-                       "watches",
+                       "%s %s is a Sentinel and holds no data; write redis+sentinel://host:port/NAME "
+                       "for the server that it watches by that name",
                        s->name, s->shown);
     if (s->f->cluster && strcmp(s->name, "source") == 0)
         return err_set(err, ERR_REFUSED,

@@ -13,7 +13,7 @@
 
 /* The options of one side, so that both are read by the same code. */
 struct side_options {
-    enum option_id uri, password_file, password_env;
+    enum option_id uri, password_file, password_env, address_map;
     enum option_id ca, cert, key, server_name, insecure;
 };
 
@@ -21,6 +21,7 @@ static const struct side_options source_options = {
     OPTION_SOURCE,
     OPTION_SOURCE_PASSWORD_FILE,
     OPTION_ENV_SOURCE_PASSWORD,
+    OPTION_SOURCE_ADDRESS_MAP,
     OPTION_SOURCE_TLS_CA,
     OPTION_SOURCE_TLS_CERT,
     OPTION_SOURCE_TLS_KEY,
@@ -31,6 +32,7 @@ static const struct side_options target_options = {
     OPTION_TARGET,
     OPTION_TARGET_PASSWORD_FILE,
     OPTION_ENV_TARGET_PASSWORD,
+    OPTION_TARGET_ADDRESS_MAP,
     OPTION_TARGET_TLS_CA,
     OPTION_TARGET_TLS_CERT,
     OPTION_TARGET_TLS_KEY,
@@ -43,6 +45,7 @@ static const struct side_options input_options = {
     OPTION_INPUT,
     OPTION_SOURCE_PASSWORD_FILE,
     OPTION_ENV_SOURCE_PASSWORD,
+    OPTION_SOURCE_ADDRESS_MAP,
     OPTION_SOURCE_TLS_CA,
     OPTION_SOURCE_TLS_CERT,
     OPTION_SOURCE_TLS_KEY,
@@ -120,24 +123,32 @@ static void hide(struct err *err, const char *path)
     snprintf(at, sizeof(err->msg) - (size_t)(at - err->msg), "the file%s", rest);
 }
 
-static int read_password(struct task_side *side, const struct option_values *v,
-                         const struct side_options *o, struct err *err)
+static int read_password(char **ret, const struct option_values *v, enum option_id file,
+                         enum option_id env, struct err *err)
 {
-    if (options_given(v, o->password_file)) {
-        const char *path = options_text(v, o->password_file);
+    if (options_given(v, file)) {
+        const char *path = options_text(v, file);
         struct buf secret;
         buf_init(&secret, FILE_SECRET_MAX_BYTES + 1);
         if (file_read_secret(path, &secret, err) == 0) {
-            side->password = (char *)secret.p;
+            *ret = (char *)secret.p;
             return 0;
         }
         buf_release(&secret);
         hide(err, path);
-        return err_wrap(err, "--%s", option_def(o->password_file)->name);
+        return err_wrap(err, "--%s", option_def(file)->name);
     }
-    if (!options_given(v, o->password_env)) return 0;
-    side->password = strdup(options_text(v, o->password_env));
-    return side->password ? 0 : err_set(err, ERR_NOMEM, "out of memory");
+    if (!options_given(v, env)) return 0;
+    *ret = strdup(options_text(v, env));
+    return *ret ? 0 : err_set(err, ERR_NOMEM, "out of memory");
+}
+
+static int read_addresses(struct task_side *side, const struct option_values *v, enum option_id id,
+                          struct err *err)
+{
+    if (!options_given(v, id)) return 0;
+    if (cluster_addresses_parse(&side->addresses, options_text(v, id), err) == 0) return 0;
+    return err_wrap(err, "--%s", option_def(id)->name);
 }
 
 static int read_side(struct task_side *side, const struct option_values *v,
@@ -145,7 +156,20 @@ static int read_side(struct task_side *side, const struct option_values *v,
 {
     if (read_uri(&side->uri, v, o->uri, err) < 0) return -1;
     if (read_tls(side, v, o, err) < 0) return -1;
-    return read_password(side, v, o, err);
+    if (read_password(&side->password, v, o->password_file, o->password_env, err) < 0) return -1;
+    if (read_addresses(side, v, o->address_map, err) < 0) return -1;
+    if (!side->uri.sentinel) return 0;
+    return read_password(&side->sentinel_password, v, OPTION_SENTINEL_PASSWORD_FILE,
+                         OPTION_ENV_SENTINEL_PASSWORD, err);
+}
+
+static int check_sentinels(const struct task_config *t, const struct option_values *v,
+                           struct err *err)
+{
+    bool none = !t->source.uri.sentinel && !t->target.uri.sentinel;
+    if (!none || !options_given(v, OPTION_SENTINEL_PASSWORD_FILE)) return 0;
+    return err_set(err, ERR_USAGE, "--%s: no side is a redis+sentinel:// URI",
+                   option_def(OPTION_SENTINEL_PASSWORD_FILE)->name);
 }
 
 /* The one selected database, -1: none or several. */
@@ -301,10 +325,7 @@ static int read_target(struct task_config *t, const struct option_values *v, str
 static int read_shards(struct task_config *t, const struct option_values *v, struct err *err)
 {
     uint64_t n;
-    const char *map = options_text(v, OPTION_SOURCE_ADDRESS_MAP);
     const char *max = options_text(v, OPTION_MAX_SNAPSHOTS);
-    if (map && cluster_addresses_parse(&t->source.addresses, map, err) < 0)
-        return name_option(err, "--source-address-map");
     if (!max) return 0;
     if (!num_get_u64(span_str(max), &n) || n < 1 || n > UINT16_MAX)
         return err_set(err, ERR_USAGE, "--max-snapshots: must be a number from 1 on");
@@ -323,7 +344,8 @@ static int read_task(struct task_config *t, const struct option_values *v, struc
     t->state_dir = options_text(v, OPTION_STATE_DIR);
     t->restart = options_given(v, OPTION_RESTART);
     if (read_source(t, v, err) < 0 || read_target(t, v, err) < 0) return -1;
-    if (check_shared_tls(t, v, err) < 0) return -1;
+    t->source.prefer_replica = options_given(v, OPTION_SOURCE_PREFER_REPLICA);
+    if (check_shared_tls(t, v, err) < 0 || check_sentinels(t, v, err) < 0) return -1;
     if (read_databases(t, v, err) < 0) return -1;
     if (takes(v, OPTION_KEYS) && key_select_parse(&t->keys, options_text(v, OPTION_KEYS),
                                                   options_text(v, OPTION_SKIP_KEYS), err) < 0)
@@ -363,6 +385,10 @@ static void release_side(struct task_side *side)
     if (side->password) explicit_bzero(side->password, strlen(side->password));
     free(side->password);
     side->password = NULL;
+    if (side->sentinel_password)
+        explicit_bzero(side->sentinel_password, strlen(side->sentinel_password));
+    free(side->sentinel_password);
+    side->sentinel_password = NULL;
     cluster_addresses_release(&side->addresses);
 }
 

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "engine/checkpoint_io.h"
 #include "engine/fan_mark.h"
+#include "engine/side.h"
 
 #include <openssl/rand.h>
 #include <stdio.h>
@@ -20,14 +21,9 @@ static int open_cluster(struct run *r, const atomic_bool *stop, struct cluster *
                         struct err *err)
 {
     const struct task_side *side = &r->cfg->target;
-    struct client_config cfg = {.uri = &side->uri,
-                                .password = side->password,
-                                .tls = &side->tls,
-                                .connect_timeout_ms = r->cfg->connect_timeout_ms,
-                                .io_timeout_ms = r->cfg->io_timeout_ms,
-                                .side = "target",
-                                .stop = stop};
-    return cluster_open(ret, &cfg, NULL, err);
+    struct client_config cfg = task_side_client(side, "target", r->cfg->connect_timeout_ms,
+                                                r->cfg->io_timeout_ms, stop);
+    return cluster_open(ret, &cfg, &side->addresses, err);
 }
 
 int migrate_open_at_end(struct run *r, struct cluster **ret, struct err *err)

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "engine/side.h"
 #include "io/file.h"
 
 #include <stdatomic.h>
@@ -21,13 +22,11 @@
 static int open_side(struct run *r, const struct task_side *side, const char *name,
                      const atomic_bool *stop, struct client **ret, struct err *err)
 {
-    struct client_config cfg = {.uri = &side->uri,
-                                .password = side->password,
-                                .tls = &side->tls,
-                                .connect_timeout_ms = r->cfg->connect_timeout_ms,
-                                .io_timeout_ms = r->cfg->io_timeout_ms,
-                                .side = name,
-                                .stop = stop};
+    struct client_config cfg = task_side_client(side, name, r->cfg->connect_timeout_ms,
+                                                r->cfg->io_timeout_ms, stop);
+    bool second = side == &r->cfg->source && r->source;
+    if (second)
+        return task_side_probe(ret, cfg, r->source, r->source_facts.role == FACTS_REPLICA, err);
     return client_open(ret, &cfg, err);
 }
 
@@ -76,6 +75,17 @@ int run_meet_target(struct run *r, struct err *err)
     return 0;
 }
 
+static void tell_replica(const struct run *r)
+{
+    if (!r->cfg->source.prefer_replica || r->source_facts.cluster) return;
+    if (r->source_facts.role == FACTS_REPLICA)
+        log_info("reading from a replica, %s", client_name(r->source));
+    else
+        log_warn("no replica follows the source that can be read in its place: reading from the "
+                 "primary, %s",
+                 client_name(r->source));
+}
+
 int run_meet_source(struct run *r, struct err *err)
 {
     struct task_facts *f = r->facts;
@@ -86,6 +96,7 @@ int run_meet_source(struct run *r, struct err *err)
         return -1;
     facts_name(f->source_name, sizeof(f->source_name), &r->source_facts);
     log_info("source is %s at %s", f->source_name, f->source_shown);
+    tell_replica(r);
     return 0;
 }
 

@@ -42,10 +42,12 @@ static void put_side(struct text *t, const struct uri *u)
         return;
     }
     bool v6 = strchr(u->host, ':');
-    text_printf(t, "%s://%s", u->tls ? "rediss" : "redis", v6 ? "[" : "");
+    text_printf(t, "%s%s://%s", u->tls ? "rediss" : "redis", u->sentinel ? "+sentinel" : "",
+                v6 ? "[" : "");
     for (const char *p = u->host; *p; p++)
         text_printf(t, "%c", tolower((unsigned char)*p));
     text_printf(t, "%s:%s", v6 ? "]" : "", u->port);
+    if (u->sentinel) text_printf(t, "/%s", u->sentinel);
 }
 
 static bool has_db(const struct db_select *s, uint32_t db)
@@ -171,7 +173,7 @@ int state_check_name(const char *name, struct err *err)
 /* Does the host say all of the address in a name, and nothing else? "-to-" stands between two. */
 static bool is_plain(const struct uri *u)
 {
-    if (u->unix_path || u->tls || strcasestr(u->host, "-to-")) return false;
+    if (u->unix_path || u->sentinel || u->tls || strcasestr(u->host, "-to-")) return false;
     if (!isalnum((unsigned char)*u->host)) return false;
     for (const char *p = u->host; *p; p++)
         if (!isascii(*p) || (!isalnum((unsigned char)*p) && *p != '-' && *p != '.')) return false;
@@ -182,7 +184,7 @@ static bool is_plain(const struct uri *u)
  * beginning, paths by their end. */
 static void put_readable(struct text *t, const struct uri *u, size_t max)
 {
-    const char *from = u->unix_path ? u->unix_path : u->host;
+    const char *from = u->unix_path ? u->unix_path : u->sentinel ? u->sentinel : u->host;
     size_t n = strlen(from);
     text_add(t, u->unix_path ? "unix-" : u->tls ? "tls-" : "");
     if (u->unix_path && n > max) from += n - max;
@@ -192,7 +194,7 @@ static void put_readable(struct text *t, const struct uri *u, size_t max)
         unsigned char c = (unsigned char)from[i];
         text_printf(t, "%c", isascii(c) && isalnum(c) ? tolower(c) : c == '.' ? '.' : '-');
     }
-    if (!u->unix_path) text_printf(t, "-%s", u->port);
+    if (!u->unix_path && !u->sentinel) text_printf(t, "-%s", u->port);
 }
 
 /* Where letters cannot say it all, a hash of both addresses does. No plain name ends so: a port has

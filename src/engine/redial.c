@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/side.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -39,19 +40,6 @@ static void release_result(struct redial_result *r)
     *r = (struct redial_result){0};
 }
 
-static int open_client(struct redial *d, unsigned address, struct client **ret, struct err *err)
-{
-    struct client_config cfg = {.uri = &d->cfg.side->uri,
-                                .password = d->cfg.side->password,
-                                .tls = &d->cfg.side->tls,
-                                .connect_timeout_ms = d->cfg.connect_timeout_ms,
-                                .io_timeout_ms = d->cfg.io_timeout_ms,
-                                .side = d->cfg.name,
-                                .stop = &d->leave,
-                                .only_address = address};
-    return client_open(ret, &cfg, err);
-}
-
 static int check(const struct redial *d, const struct server_facts *f, struct err *err)
 {
     if (f->loading) return err_set(err, ERR_BUSY, "%s: is loading its data", d->cfg.name);
@@ -63,12 +51,14 @@ static int check(const struct redial *d, const struct server_facts *f, struct er
 
 static int try_once(struct redial *d, struct redial_result *ret, struct err *err)
 {
-    if (open_client(d, 0, &ret->client, err) < 0 || facts_read(ret->client, &ret->facts, err) < 0 ||
+    struct client_config cfg = task_side_client(d->cfg.side, d->cfg.name, d->cfg.connect_timeout_ms,
+                                                d->cfg.io_timeout_ms, &d->leave);
+    if (client_open(&ret->client, &cfg, err) < 0 || facts_read(ret->client, &ret->facts, err) < 0 ||
         check(d, &ret->facts, err) < 0)
         return -1;
     if (!d->cfg.psync) return 0;
-    /* To the same server: another one is at another offset. */
-    if (open_client(d, client_address(ret->client), &ret->probe, err) < 0) return -1;
+    if (task_side_probe(&ret->probe, cfg, ret->client, ret->facts.role == FACTS_REPLICA, err) < 0)
+        return -1;
     struct client *c = ret->client;
     ret->client = NULL;
     d->psync.facts = &ret->facts;

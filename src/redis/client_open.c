@@ -83,9 +83,14 @@ int client_dial_at(struct client **ret, const struct client_config *cfg, const c
 static int open_same(struct client **ret, const struct client_config *cfg,
                      const struct client *same, struct err *err)
 {
+    const struct uri *u = cfg->uri;
     struct client_config plain = *cfg;
     plain.addresses = NULL; /* it is known where that is */
-    if (cfg->uri->unix_path) return client_dial(ret, cfg, cfg->uri, 0, client_io_timeout(cfg), err);
+    if (u->unix_path) return client_dial(ret, cfg, u, 0, client_io_timeout(cfg), err);
+    for (unsigned i = 0; !u->sentinel && i < uri_addresses(u); i++)
+        if (strcmp(uri_host(u, i), client_host(same)) == 0 &&
+            strcmp(uri_port(u, i), client_port(same)) == 0)
+            return client_dial(ret, cfg, u, i, client_io_timeout(cfg), err);
     if (client_dial_at(ret, &plain, client_host(same), client_port(same), err) < 0) return -1;
     client_patience(*ret, client_io_timeout(cfg));
     return 0;
