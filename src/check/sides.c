@@ -24,10 +24,11 @@ struct side {
 static int check_kind(const struct side *s, struct err *err)
 {
     if (s->f->sentinel)
-        return err_set(err, ERR_REFUSED,
-                       "%s %s is a Sentinel and holds no data; write redis+sentinel://host:port/NAME "
-                       "for the server that it watches by that name",
-                       s->name, s->shown);
+        return err_set(
+            err, ERR_REFUSED,
+            "%s %s is a Sentinel and holds no data; write "
+            "redis+sentinel://host:port/NAME for the server that it watches by that name",
+            s->name, s->shown);
     if (s->f->cluster && strcmp(s->name, "source") == 0)
         return err_set(err, ERR_REFUSED,
                        "%s %s is part of a cluster: clusters are not supported yet", s->name,

@@ -24,8 +24,8 @@ static inline struct client_config task_side_client(const struct task_side *side
 }
 
 /* A second connection to ask the source where it is. It goes to the same server: another one may be
- * at other offsets. Only a replica that was chosen by itself counts as its primary does, and may lag
- * behind it: then it is that primary who knows where the stream ends, if it is there. */
+ * at other offsets. Only a replica that was chosen by itself counts as its primary does, and may
+ * lag behind it: then it is that primary who knows where the stream ends, if it is there. */
 KH_MUST static inline int task_side_probe(struct client **ret, struct client_config cfg,
                                           const struct client *first, bool is_replica,
                                           struct err *err)

@@ -23,8 +23,8 @@ struct task_side {
     struct conn_tls tls;                /* used when uri.tls */
     struct cluster_addresses addresses; /* of nodes and servers that others name: where they are
                                            reached */
-    char *sentinel_password; /* before the URI's; NULL none; wiped at release */
-    bool prefer_replica;     /* of a source: read from a replica where one follows */
+    char *sentinel_password;            /* before the URI's; NULL none; wiped at release */
+    bool prefer_replica;                /* of a source: read from a replica where one follows */
 };
 
 struct task_config {
