@@ -104,11 +104,12 @@ class Comparison:
     lost_types: of values that the target may lack, as it has been said. functions: compare them.
     unsent: consumers that may be missing while they have nothing pending: sources do not tell of
     those that XREADGROUP or XAUTOCLAIM made (before Redis 8.8). settled: streams whose names begin
-    so are not used while data is moved."""
+    so are not used while data is moved. late_ms: a key may live so much longer on the target
+    (sources before 7.0 send times to live, which count from when they arrive)."""
 
     def __init__(self, source, target, db_map=None, entries_read=False, ignore=(), limit=20,
                  recheck_s=0.5, other_dbs=(), lost_types=(), functions=True, unsent=(),
-                 settled=()):
+                 settled=(), late_ms=0):
         self.source, self.target = source, target
         self.a = source.connect(timeout=300)
         self.b = target.connect(timeout=300)
@@ -124,6 +125,7 @@ class Comparison:
         self.functions = functions
         self.unsent = set(unsent)
         self.settled = tuple(settled)
+        self.late_ms = late_ms
         self.result = Result(limit=limit)
 
     def run(self):
@@ -193,10 +195,12 @@ class Comparison:
     def expiry_command(self, key):
         return ("PEXPIRETIME", key) if self.absolute else ("PTTL", key)
 
-    def same_expiry(self, x, y):
-        if self.absolute or x < 0 or y < 0:
+    def same_expiry(self, x, y, inexact_ms=2000):  # PTTL: settled exactly in key()
+        if x < 0 or y < 0:
             return x == y
-        return abs(x - y) < 2000  # PTTL: settled exactly in key()
+        if self.absolute:
+            inexact_ms = 0
+        return -inexact_ms <= y - x <= inexact_ms + self.late_ms
 
     # -- one key -------------------------------------------------------------------------------
     def key(self, key):
@@ -214,7 +218,7 @@ class Comparison:
             return []
         out = []
         ea, eb = self.expiry(self.a, key), self.expiry(self.b, key)
-        if ea != eb and not (not self.absolute and abs(ea - eb) <= 2):
+        if not self.same_expiry(ea, eb, 2):
             out.append("expires at %s, on the target %s" % (ea, eb))
         if ta == b"vectorset":
             return out + self.vectors(key)

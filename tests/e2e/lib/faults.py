@@ -3,11 +3,12 @@
 # that run at once, and how each fault is done and undone.
 import os
 import random
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
 
-from .resp import encode
+from .resp import ReplyError, encode, wait_for
 from .server import free_port
 from .world import IO_TIMEOUT_S
 
@@ -75,6 +76,7 @@ TABLE = {
         "readonly": (2, lambda r: {"for": seconds(r, 0.2, 2)}),
         "noreplicas": (1, lambda r: {"for": seconds(r, 0.2, 2)}),
         "busy": (1, lambda r: {"for": r.randrange(1, 3)}),
+        "misconf": (1, lambda r: {"for": seconds(r, 0.2, 2)}),
         "disk": (4, lambda r: {"for": seconds(r, 1, 3)}),
     },
 }
@@ -97,6 +99,11 @@ def draw(seed, world, limit_s, without=()):
                 break
             lanes[lane].append(f)
     return lanes
+
+
+def children(pid):
+    with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
+        return [int(x) for x in f.read().split()]
 
 
 def possible(world, lane, kind):
@@ -226,6 +233,27 @@ class Actor:
     def noreplicas(self, side, a):
         self.set_for(side, "min-replicas-to-write", 3, 0, a)
 
+    def misconf(self, side, a):
+        """Its snapshot has failed: it takes no writes until one goes well, or it need not."""
+        server = side.primary
+        with server.connect() as c:
+            c.call("CONFIG", "SET", "save", "3600 1000000")
+            c.call("CONFIG", "SET", "stop-writes-on-bgsave-error", "yes")
+            c.call("CONFIG", "SET", "rdb-key-save-delay", 10_000_000)
+            try:
+                c.call("BGSAVE")
+                for pid in children(server.proc.pid):
+                    os.kill(pid, signal.SIGKILL)
+                failed = wait_for(lambda: c.info("persistence")["rdb_bgsave_in_progress"] == "0" and
+                                  c.info("persistence")["rdb_last_bgsave_status"], 5) == "err"
+                time.sleep(a["for"] if failed else 0)
+            except (ReplyError, OSError):  # the snapshot for a replica is under way
+                failed = False
+            c.call("CONFIG", "SET", "rdb-key-save-delay", 0)
+            c.call("CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
+            c.call("CONFIG", "SET", "save", "")
+        return failed
+
     def readonly(self, side, a):
         side.call("REPLICAOF", "127.0.0.1", free_port())
         time.sleep(a["for"])
@@ -233,7 +261,7 @@ class Actor:
 
     def busy(self, side, a):
         with side.primary.connect() as c:
-            c.send(encode(("EVAL_RO", "local t=redis.call('TIME')[1]+%d while "
+            c.send(encode(("EVAL", "local t=redis.call('TIME')[1]+%d while "
                            "tonumber(redis.call('TIME')[1])<=t do end" % a["for"], 0)))
             c.read()
 

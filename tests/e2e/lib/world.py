@@ -28,8 +28,11 @@ class History:
         self.lines = []
         self.faults = 0
 
+    def elapsed_s(self):
+        return time.monotonic() - self.start
+
     def add(self, text):
-        self.lines.append("%7.2f s  %s" % (time.monotonic() - self.start, text))
+        self.lines.append("%7.2f s  %s" % (self.elapsed_s(), text))
 
     def __str__(self):
         return "\n".join("  " + x for x in self.lines)
@@ -316,7 +319,7 @@ def half_a_group(task="chaos", always=False):
     """A look at the accounts: their sum is 0, but for while a snapshot is being loaded; `always`:
     then as well, since there is none to load."""
     def look(c):
-        total, checkpoint = c.call("EVAL_RO", SUM, 1, PREFIX + task.encode())
+        total, checkpoint = c.call("EVAL", SUM, 1, PREFIX + task.encode())
         if total and (always or checkpoint.startswith(b"1 stream")):
             return "accounts sum up to %d at checkpoint %s" % (total, checkpoint.decode())
     return look
