@@ -162,6 +162,8 @@ class Sentinel(Server):
                     "sentinel failover-timeout %s 3000" % self.group)
         if self.watches.password:
             yield "sentinel auth-pass %s %s" % (self.group, self.watches.password)
+        if self.password:  # 6.2
+            yield from ("requirepass " + self.password, "sentinel sentinel-pass " + self.password)
 
     def facts(self):
         with self.connect() as c:
@@ -174,7 +176,7 @@ class SentinelSet(Shape):
     kind = "sentinel"
 
     def __init__(self, replicas=1, sentinels=3, group="mine", name="sentinel-set", binary=None,
-                 password=None, config=None, down_ms=1000, keep_log=None):
+                 password=None, config=None, down_ms=1000, keep_log=None, sentinel_password=None):
         self.group = group
         kw = {"binary": binary, "keep_log": keep_log}
         probe = Server(binary)
@@ -182,7 +184,8 @@ class SentinelSet(Shape):
         self.nodes = [Server(config=dict(base), name="%s-%d" % (name, i), password=password, **kw)
                       for i in range(replicas + 1)]
         self.sentinels = [Sentinel(self.nodes[0], group, sentinels // 2 + 1, down_ms,
-                                   name="%s-s%d" % (name, i), **kw) for i in range(sentinels)]
+                                   name="%s-s%d" % (name, i), password=sentinel_password, **kw)
+                          for i in range(sentinels)]
 
     def start(self):
         first = self.nodes[0].start()
