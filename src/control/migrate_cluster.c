@@ -42,6 +42,11 @@ int migrate_meet_cluster(struct run *r, struct err *err)
     if (m->owned < SLOT_COUNT)
         return err_set(err, ERR_BUSY, "target: %u slots of the cluster have no node",
                        SLOT_COUNT - m->owned);
+    struct primaries all = {.cluster = r->cluster};
+    struct server_facts facts;
+    if (check_nodes(&all, &facts, err) < 0) return -1;
+    facts_release(&r->target_facts);
+    r->target_facts = facts;
     return 0;
 }
 
@@ -93,6 +98,8 @@ int migrate_name_load(struct run *r, struct err *err)
         if (new_place(r, r->at.load, 0, 0, err) < 0 ||
             fan_marks_clear(r->place, r->cluster, err) < 0)
             return -1;
+        fan_place_free(r->place); /* the stream has another one, by the new name */
+        r->place = NULL;
     }
     if (RAND_bytes(random, sizeof(random)) != 1)
         return err_set(err, ERR_INTERNAL, "no random numbers");

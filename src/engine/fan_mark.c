@@ -208,10 +208,22 @@ int fan_evict(struct cluster *c, const char *task, struct err *err)
 
 /* --- clearing --- */
 
-/* A slot that moves meanwhile answers MOVED: then all is done again. */
-static int clear_page(struct fan_place *p, const struct cluster_map *m, uint16_t node,
-                      struct client *c, unsigned *at, struct err *err)
+static int judge_deleted(uint16_t slot, const struct reply *r, struct late *late, struct err *err)
 {
+    char words[RESP_ERROR_MAX];
+    if (!reply_is_error(r)) return 0;
+    if (late && fan_is_redirect((const char *)r->str.p)) {
+        late->slot[late->n++] = slot;
+        return 0;
+    }
+    return err_set(err, ERR_BUSY, "target: a checkpoint cannot be deleted: %s",
+                   reply_words(words, sizeof(words), r));
+}
+
+static int clear_page(struct fan_place *p, const struct cluster_map *m, uint16_t node,
+                      struct client *c, unsigned *at, struct late *late, struct err *err)
+{
+    uint16_t asked[PAGE];
     char key[FAN_KEY_MAX];
     unsigned n = 0;
     int rc = 0;
@@ -219,22 +231,40 @@ static int clear_page(struct fan_place *p, const struct cluster_map *m, uint16_t
         if (m->owner[*at] != node) continue;
         struct span del[] = {span_str("DEL"), span_of(key, fan_mark_key(key, p, (uint16_t)*at))};
         if (client_sendv(c, 2, del, err) < 0) return -1;
-        n++;
+        asked[n++] = (uint16_t)*at;
     }
-    while (n--) {
+    for (unsigned i = 0; i < n; i++) {
         struct reply *r;
-        char words[RESP_ERROR_MAX];
+        struct err why;
         if (client_recv(c, &r, err) < 0) return -1;
-        if (rc == 0 && reply_is_error(r))
-            rc = err_set(err, ERR_BUSY, "target: a checkpoint cannot be deleted: %s",
-                         reply_words(words, sizeof(words), r));
+        if (rc == 0 && judge_deleted(asked[i], r, late, &why) < 0) {
+            *err = why;
+            rc = -1;
+        }
         reply_free(r);
     }
     return rc;
 }
 
+static int clear_late(struct fan_place *p, struct cluster *cl, const struct late *late,
+                      struct err *err)
+{
+    char key[FAN_KEY_MAX];
+    for (unsigned i = 0; i < late->n; i++) {
+        struct reply *r;
+        struct span del[] = {span_str("DEL"), span_of(key, fan_mark_key(key, p, late->slot[i]))};
+        if (cluster_callv(cl, late->slot[i], LATE_MS, &r, 2, del, err) < 0) return -1;
+        int rc = judge_deleted(late->slot[i], r, NULL, err);
+        reply_free(r);
+        if (rc < 0) return -1;
+    }
+    return 0;
+}
+
 int fan_marks_clear(struct fan_place *p, struct cluster *cl, struct err *err)
 {
+    struct late late;
+    late.n = 0;
     if (cluster_refresh(cl, err) < 0) return -1;
     const struct cluster_map *m = cluster_map(cl);
     for (uint16_t i = cluster_map_primary(m, 0); i != CLUSTER_NO_NODE;
@@ -242,7 +272,7 @@ int fan_marks_clear(struct fan_place *p, struct cluster *cl, struct err *err)
         struct client *c;
         if (cluster_client(cl, i, &c, err) < 0) return -1;
         for (unsigned slot = 0; slot < SLOT_COUNT;)
-            if (clear_page(p, m, i, c, &slot, err) < 0) return -1;
+            if (clear_page(p, m, i, c, &slot, &late, err) < 0) return -1;
     }
-    return 0;
+    return clear_late(p, cl, &late, err);
 }
