@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # The judge, for clusters: are two sides of any shape equal, key by key, wherever each key is.
 #
-# A cluster, or several databases that go into one, are read as one server (Union); what that holds
 # A cluster, or several databases that go into one, are read as one server (Union), and compared by
 # compare.py. Beyond that, no key may be on two nodes, or on one that does not own its slot.
+import time
 
 from .compare import CHECKPOINT, Comparison, Result, as_map, scan_keys
 from .resp import ReplyError
