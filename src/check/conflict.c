@@ -10,11 +10,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define AGAIN_MS 30000 /* for keys of slots that move */
+
 struct meeting { /* one database of each side */
-    struct client *scan, *ask;
+    struct client *source;
+    const struct primaries *target;
     uint32_t target_db;
     struct conflict_report *ret;
-    uint64_t *seen; /* SCAN may tell a key twice: hashes of those counted */
+    uint64_t *seen;       /* SCAN may tell a key twice: hashes of those counted */
+    struct buf elsewhere; /* size_t: keys of the page that the target redirected */
 };
 
 static int dbsize(struct client *c, uint64_t *ret, struct err *err)
@@ -28,6 +32,20 @@ static int dbsize(struct client *c, uint64_t *ret, struct err *err)
         rc = err_set(err, ERR_PROTO, "%s: DBSIZE was not answered with a number", client_name(c));
     reply_free(r);
     return rc;
+}
+
+struct sizes {
+    uint32_t db;
+    uint64_t keys;
+};
+
+static int add_size(void *ctx, struct client *c, struct err *err)
+{
+    struct sizes *s = ctx;
+    uint64_t n;
+    if (client_select(c, s->db, err) < 0 || dbsize(c, &n, err) < 0) return -1;
+    s->keys += n;
+    return 0;
 }
 
 static void collide(struct meeting *m, struct span key)
@@ -45,79 +63,159 @@ static void collide(struct meeting *m, struct span key)
     ret->at_least = ret->collisions == CHECK_CONFLICT_MAX;
 }
 
-static int take_answer(struct meeting *m, const struct reply *key, struct err *err)
+/* Ask one side for the keys of a page. */
+static int send_question(struct client *c, struct span key, struct err *err)
 {
+    struct span argv[] = {span_str("EXISTS"), key};
+    return client_sendv(c, 2, argv, err);
+}
+
+static void take_answer(struct meeting *m, struct span key, const struct reply *r)
+{
+    if (r->type == REPLY_INTEGER && r->integer > 0 && !m->ret->at_least) collide(m, key);
+}
+
+static int ask_source(struct meeting *m, const struct walk *w, const struct reply *keys,
+                      struct err *err)
+{
+    for (size_t i = 0; i < keys->n; i++)
+        if (walk_wants(w, keys->item[i].str) &&
+            send_question(m->source, keys->item[i].str, err) < 0)
+            return -1;
+    for (size_t i = 0; i < keys->n; i++) {
+        struct reply *r;
+        int rc = 0;
+        if (!walk_wants(w, keys->item[i].str)) continue;
+        if (client_recv(m->source, &r, err) < 0) return -1;
+        /* A shard whose slot has moved: it is another one's to ask. */
+        if (reply_is_error(r) && !primaries_redirects(r))
+            rc = client_refused(m->source, "EXISTS", r, err);
+        take_answer(m, keys->item[i].str, r);
+        reply_free(r);
+        if (rc < 0) return -1;
+    }
+    return 0;
+}
+
+static int take_from_target(struct meeting *m, const struct reply *keys, size_t i, struct err *err)
+{
+    struct client *c;
     struct reply *r;
-    if (client_recv(m->ask, &r, err) < 0) return -1;
+    struct span key = keys->item[i].str;
     int rc = 0;
-    if (reply_is_error(r))
-        rc = client_refused(m->ask, "EXISTS", r, err);
-    else if (r->type == REPLY_INTEGER && r->integer > 0 && !m->ret->at_least)
-        collide(m, key->str);
+    if (primaries_client_of(m->target, key, &c, err) < 0 || client_recv(c, &r, err) < 0) return -1;
+    if (m->target->cluster && primaries_redirects(r))
+        rc = buf_add(&m->elsewhere, &i, sizeof(i), err);
+    else if (reply_is_error(r))
+        rc = client_refused(c, "EXISTS", r, err);
+    take_answer(m, key, r);
     reply_free(r);
     return rc;
 }
 
-/* Ask the other side for every key of a page. */
-static int ask_page(struct meeting *m, const struct reply *keys, struct err *err)
+/* Nothing is due by now: the map may be read again. */
+static int ask_elsewhere(struct meeting *m, const struct reply *keys, struct err *err)
 {
-    for (size_t i = 0; i < keys->n; i++) {
-        struct span argv[2] = {span_str("EXISTS"), keys->item[i].str};
-        if (client_sendv(m->ask, 2, argv, err) < 0) return -1;
+    for (size_t at = 0; at < m->elsewhere.n; at += sizeof(size_t)) {
+        size_t i;
+        struct reply *r;
+        memcpy(&i, m->elsewhere.p + at, sizeof(i));
+        struct span argv[] = {span_str("EXISTS"), keys->item[i].str};
+        if (cluster_callv(m->target->cluster, slot_of(argv[1]), AGAIN_MS, &r, 2, argv, err) < 0)
+            return -1;
+        take_answer(m, argv[1], r);
+        int rc = r->type == REPLY_INTEGER
+                     ? 0
+                     : err_set(err, ERR_TARGET, "target: EXISTS was not answered with a number");
+        reply_free(r);
+        if (rc < 0) return -1;
     }
-    for (size_t i = 0; i < keys->n; i++)
-        if (take_answer(m, &keys->item[i], err) < 0) return -1;
+    buf_clear(&m->elsewhere);
     return 0;
 }
 
-static int scan_db(struct meeting *m, struct err *err)
+static int ask_target(struct meeting *m, const struct reply *keys, struct err *err)
+{
+    struct client *c;
+    const struct slot_set *slots = m->target->slots;
+    for (size_t i = 0; i < keys->n; i++) {
+        if (!slot_set_has_key(slots, keys->item[i].str)) continue;
+        if (primaries_client_of(m->target, keys->item[i].str, &c, err) < 0 ||
+            send_question(c, keys->item[i].str, err) < 0)
+            return -1;
+    }
+    for (size_t i = 0; i < keys->n; i++)
+        if (slot_set_has_key(slots, keys->item[i].str) && take_from_target(m, keys, i, err) < 0)
+            return -1;
+    return ask_elsewhere(m, keys, err);
+}
+
+/* `w`: of the target, whose keys are asked for on the source. NULL: the other way round. */
+static int scan_db(struct meeting *m, struct client *c, const struct walk *w, struct err *err)
 {
     struct scan scan;
     const struct reply *keys;
     int rc;
-    scan_begin(&scan, m->scan, NULL);
+    scan_begin(&scan, c, NULL);
     while ((rc = scan_page(&scan, &keys, err)) == 1) {
-        rc = ask_page(m, keys, err);
+        rc = w ? ask_source(m, w, keys, err) : ask_target(m, keys, err);
         if (rc < 0 || m->ret->at_least) break;
     }
     scan_end(&scan);
+    return rc < 0 ? -1 : 0;
+}
+
+static int scan_target(struct meeting *m, struct err *err)
+{
+    struct walk w = {0};
+    struct client *c;
+    int rc = walk_begin(&w, m->target, err);
+    while (rc == 0 && !m->ret->at_least &&
+           (rc = walk_wait_next(&w, &c, NULL, NULL, err)) == WALK_NODE)
+        rc = client_select(c, m->target_db, err) < 0 ? -1 : scan_db(m, c, &w, err);
+    walk_end(&w);
     return rc;
 }
 
-static int check_db(struct client *source, struct client *target, uint32_t from, uint32_t to,
-                    struct conflict_report *ret, uint64_t *seen, struct err *err)
+static int check_db(struct meeting *m, uint32_t from, struct err *err)
 {
-    uint64_t on_source, on_target;
-    if (client_select(target, to, err) < 0 || dbsize(target, &on_target, err) < 0) return -1;
-    if (on_target == 0) return 0;
-    if (client_select(source, from, err) < 0 || dbsize(source, &on_source, err) < 0) return -1;
+    uint64_t on_source;
+    struct sizes on_target = {.db = m->target_db};
+    if (primaries_each(m->target, add_size, &on_target, err) < 0) return -1;
+    if (on_target.keys == 0) return 0;
+    if (client_select(m->source, from, err) < 0 || dbsize(m->source, &on_source, err) < 0)
+        return -1;
     if (on_source == 0) return 0;
-    bool scan_source = on_source < on_target;
-    struct meeting m = {
-        .scan = scan_source ? source : target,
-        .ask = scan_source ? target : source,
-        .target_db = to,
-        .ret = ret,
-        .seen = seen,
-    };
-    return scan_db(&m, err);
+    return on_source < on_target.keys ? scan_db(m, m->source, NULL, err) : scan_target(m, err);
 }
 
-int check_conflicts(struct client *source, struct client *target,
+static int select_first(void *ctx, struct client *c, struct err *err)
+{
+    (void)ctx;
+    return client_select(c, 0, err);
+}
+
+int check_conflicts(struct client *source, const struct primaries *target,
                     const struct server_facts *source_facts, const struct db_select *select,
                     struct conflict_report *ret, struct err *err)
 {
     struct conflict_report report = {0};
-    uint64_t *seen = calloc(CHECK_CONFLICT_MAX, sizeof(*seen));
-    if (!seen) return err_set(err, ERR_NOMEM, "out of memory for the check of conflicts");
+    struct meeting m = {.source = source, .target = target, .ret = &report};
+    m.seen = calloc(CHECK_CONFLICT_MAX, sizeof(*m.seen));
+    if (!m.seen) return err_set(err, ERR_NOMEM, "out of memory for the check of conflicts");
+    buf_init(&m.elsewhere, 64u << 20);
     int rc = 0;
     for (size_t i = 0; i < source_facts->n_db && rc == 0 && !report.at_least; i++) {
         const struct facts_db *d = &source_facts->db[i];
         int64_t to = d->keys ? db_select_target(select, d->db) : -1;
-        if (to >= 0) rc = check_db(source, target, d->db, (uint32_t)to, &report, seen, err);
+        m.target_db = (uint32_t)to;
+        if (to >= 0) rc = check_db(&m, d->db, err);
     }
-    free(seen);
-    if (rc < 0 || client_select(source, 0, err) < 0 || client_select(target, 0, err) < 0)
+    free(m.seen);
+    buf_release(&m.elsewhere);
+    if (target->cluster) cluster_tidy(target->cluster);
+    if (rc < 0 || client_select(source, 0, err) < 0 ||
+        primaries_each(target, select_first, NULL, err) < 0)
         return err ? err_wrap(err, "looking for keys that exist on both sides") : -1;
     *ret = report;
     return 0;

@@ -33,7 +33,8 @@ static bool is_among(const struct reply *list, const struct reply *name)
     return false;
 }
 
-static void compare(const struct reply *source, const struct reply *target,
+/* True: some are missing, and that is noted. */
+static bool compare(const struct reply *source, const struct reply *target,
                     struct check_notes *notes)
 {
     char names[160] = "", one[48];
@@ -50,18 +51,33 @@ static void compare(const struct reply *source, const struct reply *target,
                    "the source has modules that the target does not list: %s; keys of their types "
                    "cannot be moved",
                    names);
+    return n > 0;
 }
 
-int check_modules(struct client *source, struct client *target, struct check_notes *notes,
+struct comparison {
+    const struct reply *of_source;
+    struct check_notes *notes;
+    bool told; /* of one node is enough */
+};
+
+static int compare_node(void *ctx, struct client *target, struct err *err)
+{
+    struct comparison *x = ctx;
+    struct reply *of_target = NULL;
+    if (x->told) return 0;
+    if (ask_modules(target, &of_target, err) < 0) return -1;
+    if (of_target) x->told = compare(x->of_source, of_target, x->notes);
+    reply_free(of_target);
+    return 0;
+}
+
+int check_modules(struct client *source, const struct primaries *target, struct check_notes *notes,
                   struct err *err)
 {
-    struct reply *of_source = NULL, *of_target = NULL;
-    int rc = ask_modules(source, &of_source, err);
-    if (rc == 0 && of_source && of_source->n) {
-        rc = ask_modules(target, &of_target, err);
-        if (rc == 0 && of_target) compare(of_source, of_target, notes);
-    }
+    struct reply *of_source = NULL;
+    if (ask_modules(source, &of_source, err) < 0) return -1;
+    struct comparison x = {.of_source = of_source, .notes = notes};
+    int rc = of_source && of_source->n ? primaries_each(target, compare_node, &x, err) : 0;
     reply_free(of_source);
-    reply_free(of_target);
     return rc;
 }

@@ -15,6 +15,8 @@ enum need {
     NEED_LOAD,   /* the task cannot do without */
     NEED_MARK,   /* the same, for its checkpoint; a restore has none */
     NEED_STREAM, /* only when the source sends one */
+    NEED_SWAP,   /* that, and the target has several databases */
+    NEED_BRING,  /* the task cannot do without in a cluster: keys are brought to another slot */
 };
 
 /* Harmless ones first: should a server not honour MULTI, it is noticed before anything that
@@ -50,9 +52,10 @@ static const struct probe {
     {NEED_STREAM, -1, "EVAL x 0"},
     {NEED_STREAM, -1, "PUBLISH " PROBE_KEY " x"},
     {NEED_STREAM, FACTS_SPUBLISH, "SPUBLISH " PROBE_KEY " x"},
-    {NEED_STREAM, FACTS_UNLINK, "SWAPDB 0 0"},
+    {NEED_SWAP, FACTS_UNLINK, "SWAPDB 0 0"},
     {NEED_STREAM, -1, "FLUSHDB"},
     {NEED_STREAM, -1, "FLUSHALL"},
+    {NEED_BRING, -1, "DUMP " PROBE_KEY},
 };
 
 struct findings {
@@ -102,7 +105,7 @@ static int weigh_error(const struct client *c, const struct reply *r, enum need 
         return 0;
     }
     if (peer_unknown_command(words) && !strstr(words, "transaction")) {
-        bool optional = need == NEED_STREAM;
+        bool optional = need == NEED_STREAM || need == NEED_SWAP;
         char *list = optional ? f->optional : f->absent;
         add_word(list, optional ? sizeof(f->optional) : sizeof(f->absent), "", command);
         return 0;
@@ -172,6 +175,21 @@ static int probe_exec(struct client *c, struct findings *f, struct err *err)
     return run_plain(c, "DISCARD", f, err) < 0 ? -1 : 1;
 }
 
+static bool is_needed(const struct probe *p, const struct server_facts *facts,
+                      const struct task_config *cfg)
+{
+    bool streams = cfg->type != TASK_FULL;
+    if (p->feature >= 0 && !facts_has(facts, (enum facts_feature)p->feature)) return false;
+    switch (p->need) {
+    case NEED_LOAD: break;
+    case NEED_MARK: return task_way(cfg) == TASK_MIGRATE;
+    case NEED_STREAM: return streams;
+    case NEED_SWAP: return streams && !facts->cluster;
+    case NEED_BRING: return streams && facts->cluster;
+    }
+    return true;
+}
+
 static int probe_all(struct client *c, const struct server_facts *facts,
                      const struct task_config *cfg, struct findings *f, struct err *err)
 {
@@ -179,12 +197,9 @@ static int probe_all(struct client *c, const struct server_facts *facts,
     if (rc > 0) rc = run_plain(c, "MULTI", f, err);
     /* Not in a transaction: whatever came now would be executed. */
     if (rc <= 0) return rc;
-    bool streams = cfg->type != TASK_FULL;
     for (size_t i = 0; i < sizeof(PROBES) / sizeof(PROBES[0]); i++) {
         const struct probe *p = &PROBES[i];
-        if (p->feature >= 0 && !facts_has(facts, (enum facts_feature)p->feature)) continue;
-        if (p->need == NEED_STREAM && !streams) continue;
-        if (p->need == NEED_MARK && task_way(cfg) != TASK_MIGRATE) continue;
+        if (!is_needed(p, facts, cfg)) continue;
         if (run_probe(c, p, f, err) < 0) {
             struct findings rest = {0};
             run_plain(c, "DISCARD", &rest, NULL); /* the first error is the one to tell */
@@ -194,27 +209,42 @@ static int probe_all(struct client *c, const struct server_facts *facts,
     return run_plain(c, "DISCARD", f, err) < 0 ? -1 : 0;
 }
 
-int check_target_rights(struct client *target, const struct server_facts *facts,
-                        const struct task_config *cfg, struct check_notes *notes, struct err *err)
+struct probing {
+    const struct server_facts *facts;
+    const struct task_config *cfg;
+    struct findings f; /* of all nodes */
+};
+
+static int probe_node(void *ctx, struct client *target, struct err *err)
 {
-    struct findings f = {0};
-    if (probe_all(target, facts, cfg, &f, err) < 0) return -1;
-    if (f.denied[0])
+    struct probing *x = ctx;
+    if (probe_all(target, x->facts, x->cfg, &x->f, err) < 0) return -1;
+    if (x->f.denied[0])
         return err_set(err, ERR_PERM,
                        "%s: user %s lacks rights that the task needs; on that server: "
                        "ACL SETUSER %s %s",
-                       client_name(target), client_user(target), client_user(target), f.denied);
-    if (f.absent[0])
+                       client_name(target), client_user(target), client_user(target), x->f.denied);
+    if (x->f.absent[0])
         return err_set(err, ERR_UNSUPPORTED,
                        "%s: does not offer %s: renamed there, or blocked by its provider; the task "
                        "needs them",
-                       client_name(target), f.absent);
-    if (f.optional[0])
+                       client_name(target), x->f.absent);
+    return 0;
+}
+
+int check_target_rights(const struct primaries *target, const struct server_facts *facts,
+                        const struct task_config *cfg, struct check_notes *notes, struct err *err)
+{
+    struct probing x = {.facts = facts, .cfg = cfg};
+    struct client *any;
+    if (primaries_each(target, probe_node, &x, err) < 0 || primaries_any(target, &any, err) < 0)
+        return -1;
+    if (x.f.optional[0])
         check_note(notes,
                    "the target does not let user %s run: %s; should the source send one of these, "
                    "the task's error policy decides",
-                   client_user(target), f.optional);
-    if (f.oom)
+                   client_user(any), x.f.optional);
+    if (x.f.oom)
         check_note(notes, "the target's memory is full now (OOM): writes wait until there is room");
     return 0;
 }

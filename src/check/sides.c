@@ -134,6 +134,24 @@ int check_sides(const struct server_facts *source, const struct server_facts *ta
     return check_unsupported(source, target, cfg, notes, err);
 }
 
+static int apart_from(void *ctx, struct client *c, struct err *err)
+{
+    const struct side *src = ctx;
+    struct server_facts facts;
+    if (facts_read(c, &facts, err) < 0) return -1;
+    struct side dst = {"target", client_name(c), &facts};
+    int rc = check_related(src, &dst, err);
+    facts_release(&facts);
+    return rc;
+}
+
+int check_apart(const struct server_facts *source, const struct primaries *target,
+                const struct task_config *cfg, struct err *err)
+{
+    struct side src = {"source", cfg->source.uri.shown, source};
+    return primaries_each(target, apart_from, &src, err);
+}
+
 int check_target(const struct server_facts *target, const struct task_config *cfg, struct err *err)
 {
     struct side dst = {"target", cfg->target.uri.shown, target};
@@ -165,7 +183,8 @@ int check_empty(const struct server_facts *target, const struct task_config *cfg
     return 0;
 }
 
-/* 1: there, 0: not there, -1. Asks only where the configuration was not told. */
+/* 1: there, 0: not there, -1. Asks only where the configuration was not told (of a cluster it is
+ * known). */
 static int has_database(struct client *target, const struct server_facts *f, uint64_t db,
                         struct err *err)
 {
@@ -175,7 +194,7 @@ static int has_database(struct client *target, const struct server_facts *f, uin
     return why.code == ERR_REFUSED ? 0 : err_set(err, why.code, "%s", why.msg);
 }
 
-int check_databases(struct client *target, const struct server_facts *source_facts,
+int check_databases(const struct primaries *target, const struct server_facts *source_facts,
                     const struct server_facts *target_facts, const struct db_select *select,
                     struct err *err)
 {
@@ -186,20 +205,29 @@ int check_databases(struct client *target, const struct server_facts *source_fac
         const struct facts_db *d = &source_facts->db[i];
         int64_t to = d->keys ? db_select_target(select, d->db) : -1;
         if (to < 0) continue;
-        int rc = has_database(target, target_facts, (uint64_t)to, err);
+        int rc = has_database(target->one, target_facts, (uint64_t)to, err);
         if (rc < 0) return -1;
         if (rc > 0) continue;
         if (missing++ < 8)
             n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%lld", n ? ", " : "",
                                   (long long)to);
     }
-    if (client_select(target, 0, err) < 0) return -1;
+    if (target->one && client_select(target->one, 0, err) < 0) return -1;
     if (missing == 0) return 0;
+    struct client *any;
+    if (primaries_any(target, &any, err) < 0) return -1;
+    if (target->cluster)
+        return err_set(
+            err, ERR_REFUSED,
+            "%s: a cluster has %lld database%s, and keys of the source go to: %s%s; choose "
+            "with --db and --db-map",
+            client_name(any), (long long)target_facts->databases,
+            target_facts->databases == 1 ? "" : "s", list, missing > 8 ? ", ..." : "");
     char have[64] = "";
     if (target_facts->databases >= 0)
         snprintf(have, sizeof(have), " (it has %lld)", (long long)target_facts->databases);
     return err_set(err, ERR_REFUSED,
                    "%s: lacks databases that the source's keys go to: %s%s%s; raise `databases` "
                    "there, or choose with --db and --db-map",
-                   client_name(target), list, missing > 8 ? ", ..." : "", have);
+                   client_name(any), list, missing > 8 ? ", ..." : "", have);
 }

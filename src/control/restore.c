@@ -157,10 +157,11 @@ static void tell_mixture(const struct run *r)
 
 static int check_target_side(struct run *r, const struct input *in, struct err *err)
 {
+    struct primaries target = run_target(r);
     struct check_notes notes = {0};
     run_phase(r, PHASE_CHECK);
     if (check_target(&r->target_facts, r->cfg, err) < 0 ||
-        check_target_rights(r->target, &r->target_facts, r->cfg, &notes, err) < 0)
+        check_target_rights(&target, &r->target_facts, r->cfg, &notes, err) < 0)
         return -1;
     run_tell_notes(&notes);
     if (in->commands && check_commands(r, r->cfg->file, err) < 0) return -1;

@@ -43,9 +43,8 @@ int run_open_at_end(struct run *r, struct client **ret, struct err *err)
 
 struct primaries run_target(const struct run *r)
 {
-    return (struct primaries){.one = r->cluster ? NULL : r->target,
-                              .cluster = r->cluster,
-                              .slots = r->cfg->slots};
+    return (struct primaries){
+        .one = r->cluster ? NULL : r->target, .cluster = r->cluster, .slots = r->cfg->slots};
 }
 
 void run_tell_notes(const struct check_notes *notes)
@@ -104,19 +103,24 @@ static int check_existing(struct run *r, struct err *err)
 {
     if (r->cfg->on_conflict != TASK_CONFLICT_FAIL || r->cfg->type == TASK_INCREMENTAL) return 0;
     struct conflict_report report;
-    if (check_conflicts(r->source, r->target, &r->source_facts, &r->cfg->select, &report, err) < 0)
+    struct primaries target = run_target(r);
+    struct client *any;
+    if (check_conflicts(r->source, &target, &r->source_facts, &r->cfg->select, &report, err) < 0 ||
+        primaries_any(&target, &any, err) < 0)
         return -1;
-    return report.collisions ? check_conflict_err(&report, client_name(r->target), err) : 0;
+    return report.collisions ? check_conflict_err(&report, client_name(any), err) : 0;
 }
 
 int run_check(struct run *r, bool conflicts, struct err *err)
 {
+    struct primaries target = run_target(r);
     struct check_notes notes = {0};
     run_phase(r, PHASE_CHECK);
     if (check_sides(&r->source_facts, &r->target_facts, r->cfg, &notes, err) < 0 ||
-        check_databases(r->target, &r->source_facts, &r->target_facts, &r->cfg->select, err) < 0 ||
-        check_target_rights(r->target, &r->target_facts, r->cfg, &notes, err) < 0 ||
-        check_modules(r->source, r->target, &notes, err) < 0)
+        (r->cluster && check_apart(&r->source_facts, &target, r->cfg, err) < 0) ||
+        check_databases(&target, &r->source_facts, &r->target_facts, &r->cfg->select, err) < 0 ||
+        check_target_rights(&target, &r->target_facts, r->cfg, &notes, err) < 0 ||
+        check_modules(r->source, &target, &notes, err) < 0)
         return -1;
     run_tell_notes(&notes);
     return conflicts ? check_existing(r, err) : 0;
@@ -270,7 +274,8 @@ void run_tell_loaded(const struct run *r)
 int run_stopped_in_load(struct run *r, struct err *err)
 {
     struct err last;
-    if (lane_drain(&r->pl.lane, &last) < 0 || hold_settle(&r->pl.hold, &r->pl.lane, 0, &last) < 0)
+    if ((r->pl.fan ? fan_drain(r->pl.fan, &last) : lane_drain(&r->pl.lane, &last)) < 0 ||
+        hold_settle(&r->pl.hold, &r->pl.lane, 0, &last) < 0)
         *err = last;
     return -1;
 }

@@ -297,8 +297,9 @@ static int ask_config(struct client *c, const char *name, uint64_t *ret, struct 
 
 static int read_config(struct client *c, struct server_facts *f, struct err *err)
 {
-    uint64_t databases = UINT64_MAX;
-    if (ask_config(c, "databases", &databases, err) < 0 ||
+    /* A cluster has one, until Valkey 9. */
+    uint64_t databases = f->cluster ? 1 : UINT64_MAX;
+    if (ask_config(c, f->cluster ? "cluster-databases" : "databases", &databases, err) < 0 ||
         ask_config(c, "proto-max-bulk-len", &f->proto_max_bulk_len, err) < 0)
         return -1;
     if (databases <= INT32_MAX) f->databases = (int64_t)databases;

@@ -59,7 +59,8 @@ static int run(struct fixture *f)
     struct server_facts facts;
     assert_int_equal(facts_read(f->source, &facts, &f->err), 0);
     f->report = (struct conflict_report){.collisions = 99};
-    int rc = check_conflicts(f->source, f->target, &facts, f->select, &f->report, &f->err);
+    int rc = check_conflicts(f->source, &(struct primaries){.one = f->target}, &facts, f->select,
+                             &f->report, &f->err);
     facts_release(&facts);
     return rc;
 }
@@ -222,7 +223,8 @@ static void test_hostile(void **state)
         struct client *c = NULL;
         struct err err = {0};
         assert_int_equal(client_open(&c, &cfg, &err), 0);
-        int rc = check_conflicts(c, f->target, &facts, f->select, &f->report, &err);
+        int rc = check_conflicts(c, &(struct primaries){.one = f->target}, &facts, f->select,
+                                 &f->report, &err);
         assert_int_equal(rc, cases[i].code ? -1 : 0);
         assert_int_equal(err.code, cases[i].code);
         if (rc == 0) assert_int_equal(f->report.collisions, 1); /* told thrice, counted once */

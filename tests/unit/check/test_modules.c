@@ -27,7 +27,7 @@ static int run(const char *source_says, const char *target_says, struct check_no
     struct err err = {0};
     assert_int_equal(client_open(&s, &sc, &err), 0);
     assert_int_equal(client_open(&t, &tc, &err), 0);
-    int rc = check_modules(s, t, notes, &err);
+    int rc = check_modules(s, &(struct primaries){.one = t}, notes, &err);
     client_close(s);
     client_close(t);
     fake_stop(&source);

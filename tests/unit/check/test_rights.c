@@ -50,7 +50,7 @@ static int run_config(const char *rules, struct task_config *cfg, struct check_n
     assert_int_equal(client_open(&c, &ccfg, err), 0);
     struct server_facts f;
     assert_int_equal(facts_read(admin, &f, err), 0);
-    int rc = check_target_rights(c, &f, cfg, notes, err);
+    int rc = check_target_rights(&(struct primaries){.one = c}, &f, cfg, notes, err);
     if (rc == 0) live_do(c, "PING"); /* not left inside of MULTI: this would say QUEUED */
 
     struct reply *r = NULL;
@@ -164,12 +164,12 @@ static void test_live_states(void **state)
     struct check_notes notes = {0};
     struct task_config *cfg = new_config(TASK_FULL_INCREMENTAL);
     assert_int_equal(facts_read(c, &f, &err), 0);
-    assert_int_equal(check_target_rights(c, &f, cfg, &notes, &err), -1);
+    assert_int_equal(check_target_rights(&(struct primaries){.one = c}, &f, cfg, &notes, &err), -1);
     assert_int_equal(err.code, ERR_REFUSED);
     assert_true(has(err.msg, "replica"));
     live_do(c, "REPLICAOF NO ONE");
     live_do(c, "CONFIG SET maxmemory 1");
-    assert_int_equal(check_target_rights(c, &f, cfg, &notes, &err), 0);
+    assert_int_equal(check_target_rights(&(struct primaries){.one = c}, &f, cfg, &notes, &err), 0);
     assert_int_equal(notes.n, 1);
     assert_true(has(notes.text[0], "OOM"));
     facts_release(&f);
@@ -188,7 +188,7 @@ static int run_fake(struct fake_server *s, const struct fake_step *rules, size_t
     assert_int_equal(client_open(&c, &ccfg, err), 0);
     struct server_facts f = {.flavour = FACTS_REDIS, .version = version};
     struct task_config *cfg = new_config(TASK_FULL_INCREMENTAL);
-    int rc = check_target_rights(c, &f, cfg, notes, err);
+    int rc = check_target_rights(&(struct primaries){.one = c}, &f, cfg, notes, err);
     free(cfg);
     client_close(c);
     return rc;

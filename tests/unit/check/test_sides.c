@@ -185,16 +185,22 @@ static void test_databases(void **state)
         f->target.databases = told ? 4 : -1;
         assert_int_equal(db_select_parse(sel, "0,3,9", &f->err), 0);
         assert_int_equal(db_select_parse_map(sel, NULL, &f->err), 0);
-        assert_int_equal(check_databases(c, &f->source, &f->target, sel, &f->err), 0);
+        assert_int_equal(
+            check_databases(&(struct primaries){.one = c}, &f->source, &f->target, sel, &f->err),
+            0);
         assert_int_equal(db_select_parse_map(sel, "3:12", &f->err), 0);
-        assert_int_equal(check_databases(c, &f->source, &f->target, sel, &f->err), -1);
+        assert_int_equal(
+            check_databases(&(struct primaries){.one = c}, &f->source, &f->target, sel, &f->err),
+            -1);
         assert_int_equal(f->err.code, ERR_REFUSED);
         assert_true(
             has(f->err.msg, "target live: lacks databases that the source's keys go to: 12"));
         assert_int_equal(strstr(f->err.msg, "(it has 4)") != NULL, told);
         assert_int_equal(db_select_parse(sel, "0,9", &f->err), 0); /* 3 is not selected */
         assert_int_equal(db_select_parse_map(sel, NULL, &f->err), 0);
-        assert_int_equal(check_databases(c, &f->source, &f->target, sel, &f->err), 0);
+        assert_int_equal(
+            check_databases(&(struct primaries){.one = c}, &f->source, &f->target, sel, &f->err),
+            0);
     }
     facts_release(&f->source);
     client_close(c);
@@ -214,7 +220,9 @@ static void test_many_databases(void **state)
     for (uint32_t db = 60000; db < 60100; db++)
         add_db(&f->source, db, 1);
     assert_int_equal(db_select_parse(&f->cfg->select, NULL, &f->err), 0);
-    assert_int_equal(check_databases(c, &f->source, &f->target, &f->cfg->select, &f->err), -1);
+    assert_int_equal(check_databases(&(struct primaries){.one = c}, &f->source, &f->target,
+                                     &f->cfg->select, &f->err),
+                     -1);
     assert_true(has(f->err.msg, "60000, 60001"));
     assert_true(has(f->err.msg, "60007, ... (it has 16)"));
     facts_release(&f->source);
