@@ -58,7 +58,7 @@ static int check(struct backup_run *b, struct err *err)
                                 .keys = &r->cfg->keys,
                                 .counters = r->counters,
                                 .stop = r->stop};
-    run_phase(r, PHASE_CHECK);
+    if (run_phase(r, PHASE_CHECK, err) < 0) return -1;
     if (r->source_facts.sentinel)
         return err_set(err, ERR_REFUSED, "source: this is a Sentinel; name a server it watches");
     if (r->source_facts.cluster)
@@ -75,7 +75,7 @@ static int copy(struct backup_run *b, struct err *err)
                               .stop = r->stop,
                               .on_read = count_read,
                               .ctx = r->counters};
-    run_phase(r, PHASE_SNAPSHOT);
+    if (run_phase(r, PHASE_SNAPSHOT, err) < 0) return -1;
     counter_set(&r->counters->snapshot_started_ms, (uint64_t)clock_mono_ms());
     if (feed_init(&b->feed, &cfg, err) < 0) return -1;
     int rc = backup_run(&b->file, &b->feed.r, err);

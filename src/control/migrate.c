@@ -68,12 +68,16 @@ static int save(struct run *r, struct err *err)
     return state_save(r->state, err);
 }
 
+static int become(struct run *r, enum state_phase to, struct err *err)
+{
+    return task_flow_state(&state_progress(r->state)->phase, to, err);
+}
+
 static int unmark(struct run *r, struct err *err)
 {
     /* Before the checkpoint goes: whoever is killed in between leaves a folder that counts no more.
      */
-    state_progress(r->state)->phase = STATE_DONE;
-    if (save(r, err) < 0) return -1;
+    if (become(r, STATE_DONE, err) < 0 || save(r, err) < 0) return -1;
     if (r->cluster) return migrate_unmark_cluster(r, err);
     struct lane *l = &r->pl.lane;
     struct span argv[] = {span_str("DEL"), r->mark.key};
@@ -239,7 +243,7 @@ static int begin_loading(struct run *r, struct err *err)
         reconcile_note_existing(&target, &r->target_facts, &r->cfg->select, state_dir(r->state),
                                 state_existing_path(r->state), err) < 0)
         return -1;
-    p->phase = STATE_LOADING;
+    if (become(r, STATE_LOADING, err) < 0) return -1;
     p->spool_valid = false;
     p->snapshots++;
     counter_set(&r->counters->snapshots, p->snapshots);
@@ -326,7 +330,7 @@ static int begin_stream(struct run *r, struct err *err)
     pipeline_begin_stream(&r->pl);
     if (can_resume(r)) {
         if (spool_keep(r->pl.spool, err) < 0) return -1;
-        p->phase = STATE_STREAM;
+        if (become(r, STATE_STREAM, err) < 0) return -1;
         p->spool_pos = r->pl.stream_pos;
         p->spool_offset = r->pl.stream_offset;
         memcpy(p->replid, r->mark.replid, sizeof(p->replid));
@@ -446,7 +450,7 @@ static int resume_stream(struct run *r, struct err *err)
     begin_holding(r);
     pipeline_go_on(&r->pl, p->spool_pos, p->spool_offset);
     if (spool_keep(r->pl.spool, err) < 0 || pipeline_seek(&r->pl, r->at.offset, err) < 0) return -1;
-    p->phase = STATE_STREAM;
+    if (become(r, STATE_STREAM, err) < 0) return -1;
     p->spool_valid = true;
     bool clean = p->clean;
     p->clean = false;

@@ -53,7 +53,7 @@ static int pause_ms(struct run *r, int64_t ms, struct err *err)
 static int meet_both(struct run *r, enum counters_waits *ret_side, struct err *err)
 {
     *ret_side = COUNTERS_WAITS_FOR_TARGET;
-    run_phase(r, PHASE_CONNECT);
+    if (run_phase(r, PHASE_CONNECT, err) < 0) return -1;
     facts_release(&r->target_facts);
     if (run_meet_target(r, err) < 0) return -1;
     if (r->target_facts.role == FACTS_REPLICA && r->target_facts.read_only)

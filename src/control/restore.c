@@ -131,7 +131,7 @@ static int restore_one(struct run *r, const struct input *in, size_t i, struct e
 
 static int restore_all(struct run *r, const struct input *in, struct err *err)
 {
-    run_phase(r, PHASE_SNAPSHOT);
+    if (run_phase(r, PHASE_SNAPSHOT, err) < 0) return -1;
     counter_set(&r->counters->snapshot_started_ms, (uint64_t)clock_mono_ms());
     r->pl.hold.on = in->n > 1;
     for (size_t i = 0; i < in->n; i++)
@@ -159,7 +159,7 @@ static int check_target_side(struct run *r, const struct input *in, struct err *
 {
     struct primaries target = run_target(r);
     struct check_notes notes = {0};
-    run_phase(r, PHASE_CHECK);
+    if (run_phase(r, PHASE_CHECK, err) < 0) return -1;
     if (check_target(&r->target_facts, r->cfg, err) < 0 ||
         check_target_rights(&target, &r->target_facts, r->cfg, &notes, err) < 0)
         return -1;
@@ -190,7 +190,7 @@ static int build(struct run *r, struct err *err)
 int run_restore(struct run *r, struct err *err)
 {
     struct input in;
-    run_phase(r, PHASE_CONNECT);
+    if (run_phase(r, PHASE_CONNECT, err) < 0) return -1;
     snprintf(r->facts->source_shown, sizeof(r->facts->source_shown), "%s", r->cfg->file);
     r->source_facts.databases = -1; /* a file does not tell */
     int rc = input_find(&in, "restore", r->cfg->file, err);

@@ -88,7 +88,7 @@ static void tell_replica(const struct run *r)
 int run_meet_source(struct run *r, struct err *err)
 {
     struct task_facts *f = r->facts;
-    run_phase(r, PHASE_CONNECT);
+    if (run_phase(r, PHASE_CONNECT, err) < 0) return -1;
     snprintf(f->source_shown, sizeof(f->source_shown), "%s", r->cfg->source.uri.shown);
     if (run_open_side(r, &r->cfg->source, "source", &r->source, err) < 0 ||
         facts_read(r->source, &r->source_facts, err) < 0)
@@ -115,7 +115,7 @@ int run_check(struct run *r, bool conflicts, struct err *err)
 {
     struct primaries target = run_target(r);
     struct check_notes notes = {0};
-    run_phase(r, PHASE_CHECK);
+    if (run_phase(r, PHASE_CHECK, err) < 0) return -1;
     if (check_sides(&r->source_facts, &r->target_facts, r->cfg, &notes, err) < 0 ||
         (r->cluster && check_apart(&r->source_facts, &target, r->cfg, err) < 0) ||
         check_databases(&target, &r->source_facts, &r->target_facts, &r->cfg->select, err) < 0 ||
@@ -141,7 +141,7 @@ struct psync_request run_psync_request(const struct run *r)
 int run_await_snapshot(struct run *r, struct err *err)
 {
     struct psync_request req = run_psync_request(r);
-    run_phase(r, PHASE_WAIT_DUMP);
+    if (run_phase(r, PHASE_WAIT_DUMP, err) < 0) return -1;
     if (psync_bulk_header(&r->psync, &req, err) < 0) return -1;
     counter_set(&r->counters->snapshot_bytes_total, r->psync.eof_mark ? 0 : r->psync.rdb_bytes);
     return 0;
@@ -149,7 +149,7 @@ int run_await_snapshot(struct run *r, struct err *err)
 
 int run_attach(struct run *r, struct err *err)
 {
-    run_phase(r, PHASE_WAIT_DUMP);
+    if (run_phase(r, PHASE_WAIT_DUMP, err) < 0) return -1;
     struct psync_request req = run_psync_request(r);
     struct client *c = r->source;
     r->source = NULL; /* psync_start takes it */
@@ -255,7 +255,7 @@ int run_load(struct run *r, struct err *err)
                               .source_bytes = r->source_facts.used_memory,
                               .store_dir = r->spool_dir,
                               .store_max_bytes = run_store_max(r)};
-    run_phase(r, PHASE_SNAPSHOT);
+    if (run_phase(r, PHASE_SNAPSHOT, err) < 0) return -1;
     counter_set(&r->counters->snapshot_started_ms, (uint64_t)clock_mono_ms());
     r->has_load = true;
     if (load_init(&r->load, &cfg, err) < 0) return -1;
@@ -346,7 +346,7 @@ int task_run(const struct task_config *cfg, struct state *state, struct counters
     counter_set(&counters->started_wall_ms, (uint64_t)clock_wall_ms());
     int rc = run_way(r, err);
     uint64_t refused = r->has_pipeline ? r->pl.refusals.count : 0;
-    if (rc == 0) run_phase(r, PHASE_DONE);
+    if (rc == 0) rc = run_phase(r, PHASE_DONE, err);
     tell_held(r);
     run_release(r);
     free(r);

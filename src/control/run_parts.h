@@ -6,6 +6,7 @@
 
 #include "check/check.h"
 #include "control/run.h"
+#include "control/task_flow.h"
 #include "engine/fan.h"
 #include "engine/import_mode.h"
 #include "engine/load.h"
@@ -68,9 +69,9 @@ struct run {
     int64_t pause_ms; /* before the next try; 0: it has been caught up since the last one */
 };
 
-static inline void run_phase(struct run *r, enum phase p)
+KH_MUST static inline int run_phase(struct run *r, enum phase p, struct err *err)
 {
-    counter_set(&r->counters->phase, p);
+    return task_flow_phase(&r->counters->phase, p, err);
 }
 
 /* Whoever holds the target's keys. */
