@@ -21,6 +21,17 @@ struct side {
     const struct server_facts *f;
 };
 
+/* A clustered source is moved shard by shard; a task that began with a single server is another. */
+static int check_shape(const struct side *src, const struct task_config *cfg, struct err *err)
+{
+    if (src->f->cluster == (cfg->slots != NULL)) return 0;
+    return err_set(err, ERR_REFUSED,
+                   "source %s is %s of a cluster, and was %s when this task began; begin another "
+                   "one, with --task",
+                   src->shown, src->f->cluster ? "part" : "not part",
+                   src->f->cluster ? "not" : "part of one");
+}
+
 static int check_kind(const struct side *s, struct err *err)
 {
     if (s->f->sentinel)
@@ -29,10 +40,6 @@ static int check_kind(const struct side *s, struct err *err)
             "%s %s is a Sentinel and holds no data; write "
             "redis+sentinel://host:port/NAME for the server that it watches by that name",
             s->name, s->shown);
-    if (s->f->cluster && strcmp(s->name, "source") == 0)
-        return err_set(err, ERR_REFUSED,
-                       "%s %s is part of a cluster: clusters are not supported yet", s->name,
-                       s->shown);
     return 0;
 }
 
@@ -126,7 +133,7 @@ int check_sides(const struct server_facts *source, const struct server_facts *ta
 {
     struct side src = {"source", cfg->source.uri.shown, source};
     struct side dst = {"target", cfg->target.uri.shown, target};
-    if (check_kind(&src, err) < 0 || check_kind(&dst, err) < 0 ||
+    if (check_kind(&src, err) < 0 || check_kind(&dst, err) < 0 || check_shape(&src, cfg, err) < 0 ||
         check_related(&src, &dst, err) < 0 || check_roles(&src, &dst, err) < 0)
         return -1;
     if (check_age(&dst, err) < 0) return -1;

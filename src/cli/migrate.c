@@ -41,6 +41,7 @@ struct migrate {
     struct config cfg;
     struct state *state; /* of a migration, NULL of others */
     struct counters counters;
+    struct shards shards;
     struct task_facts facts;
     atomic_bool stop; /* for the task */
     atomic_bool asked_to_stop, ended;
@@ -76,7 +77,8 @@ static void wake_watcher(struct migrate *m)
 static void *run_task(void *arg)
 {
     struct migrate *m = arg;
-    m->rc = task_run(&m->cfg.task, m->state, &m->counters, &m->facts, &m->stop, &m->err);
+    m->rc = task_run(&m->cfg.task, m->state, &m->counters, &m->shards, &m->facts, &m->stop,
+                     &m->err);
     atomic_store(&m->ended, true);
     wake_watcher(m);
     return NULL;
@@ -428,12 +430,14 @@ int migrate_run(int argc, char **argv, const struct migrate_way *way)
     }
     m->way = way;
     text_init(&m->text, 1 << 20);
+    shards_init(&m->shards);
     int status = configure_and_run(m, argc, argv);
     state_close(m->state, false);
     log_close();
     config_release(&m->cfg);
     options_release(&m->options);
     text_release(&m->text);
+    shards_release(&m->shards);
     free(m);
     return status;
 }

@@ -234,6 +234,7 @@ const char *progress_waiting(uint64_t waiting_for)
     case COUNTERS_WAITS_FOR_SOURCE: return "source is lost, called again";
     case COUNTERS_WAITS_FOR_TARGET: return "target is lost, called again";
     case COUNTERS_WAITS_FOR_WRITES: return "target takes no writes";
+    case COUNTERS_WAITS_FOR_TURN: return "other shards load first";
     }
     return NULL;
 }

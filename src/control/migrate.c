@@ -10,6 +10,7 @@
 //     └──STREAM─▶ PSYNC from the checkpoint ─────┘
 //
 // The plan is made of what the target says (its checkpoint), never of our own files alone.
+#include "control/member.h"
 #include "control/run_parts.h"
 
 #include "base/clock.h"
@@ -142,6 +143,10 @@ int migrate_read_plan(struct run *r, struct err *err)
     case CHECKPOINT_STREAM: r->plan = restart ? PLAN_RELOAD : PLAN_STREAM; break;
     }
     if (r->plan == PLAN_STREAM && r->cluster && migrate_read_slots(r, err) < 0) return -1;
+    if (r->member) {
+        shard_read_plan(r);
+        return plan_changes_only(r, known, restart, err);
+    }
     if (r->plan == PLAN_FRESH) {
         if (r->known)
             log_info("the target has no checkpoint of task %s: it begins anew",
@@ -161,10 +166,10 @@ int migrate_read_plan(struct run *r, struct err *err)
 static int keep_time(struct run *r, struct err *err)
 {
     struct state_progress *p = state_progress(r->state);
+    if (r->member) return shard_keep_time(r, err);
     if (r->cfg->type == TASK_FULL) return 0;
     struct primaries target = run_target(r);
-    if (import_mode_look(&r->import, &target, &r->target_facts, p->import_ours, err) < 0)
-        return -1;
+    if (import_mode_look(&r->import, &target, &r->target_facts, p->import_ours, err) < 0) return -1;
     if (r->import.can && !r->import.was_on) p->import_ours = true;
     if (!p->hold_base_ms) p->hold_base_ms = clock_wall_ms();
     if (save(r, err) < 0) return -1;
@@ -206,7 +211,8 @@ static int give_time_back(struct run *r, struct err *err)
 {
     struct state_progress *p = state_progress(r->state);
     struct primaries at = {0};
-    if (!r->import.ours) return 0;
+    if (r->member) shard_give_time_back(r);
+    if (!r->import.ours || r->member) return 0;
     if ((r->cluster ? migrate_open_at_end(r, &at.cluster, err) : run_open_at_end(r, &at.one, err)) <
         0)
         return -1;
@@ -239,7 +245,7 @@ static int begin_loading(struct run *r, struct err *err)
     struct state_progress *p = state_progress(r->state);
     bool fresh = r->plan == PLAN_FRESH;
     struct primaries target = run_target(r);
-    if (fresh &&
+    if (fresh && !r->member &&
         reconcile_note_existing(&target, &r->target_facts, &r->cfg->select, state_dir(r->state),
                                 state_existing_path(r->state), err) < 0)
         return -1;
@@ -356,8 +362,9 @@ static int take_snapshot(struct run *r, struct err *err)
     begin_holding(r);
     if (run_load(r, err) < 0 || run_snapshot_end(&r->psync, &r->pl.r, err) < 0) return -1;
     run_tell_loaded(r);
-    if (sweep(r, err) < 0) return -1;
-    if (r->cfg->type == TASK_FULL) return unmark(r, err);
+    if (sweep(r, err) < 0 || (r->member && member_loaded(r->member, err) < 0)) return -1;
+    if (r->cfg->type == TASK_FULL) return r->member ? shard_end_full(r, err) : unmark(r, err);
+    if (r->member) member_end_turn(r->member);
     return begin_stream(r, err);
 }
 
@@ -473,16 +480,17 @@ static int end_in_order(struct run *r, struct err *err)
         if (give_scan_client(r, err) < 0 || replay_settle_all(&r->replay, err) < 0) return -1;
     }
     bool until = r->cfg->until == TASK_UNTIL_CAUGHT_UP && r->replay.caught_up;
-    if (until || r->replay.done) {
+    if ((until || r->replay.done) && !r->member) {
         r->pl.lane.fence = (struct span){0};
         return unmark(r, err);
     }
     if (!can_resume(r)) return 0;
-    if (r->import.ours || !import_mode_on(&r->import))
+    if (!r->replay.done && (r->import.ours || !import_mode_on(&r->import)))
         log_info("from now on the target expires keys by itself, even those that the source renews "
                  "until the task goes on");
     p->clean = r->pl.hold.n == 0 && !hold_scan_wanted(&r->pl.hold);
-    return spool_sync(r->pl.spool, err) < 0 ? -1 : save(r, err);
+    if (spool_sync(r->pl.spool, err) < 0 || save(r, err) < 0) return -1;
+    return r->replay.done ? shard_end_stream(r, err) : 0;
 }
 
 /* 0: ended as asked. 1: begin again by a plan. -1. */
@@ -540,8 +548,7 @@ int migrate_take_target(struct run *r, struct err *err)
 
 /* --- all of it --- */
 
-/* Everything of this attempt goes, but for a snapshot that is on its way. */
-static void let_go(struct run *r)
+void migrate_let_go(struct run *r)
 {
     run_release_parts(r);
     client_close(r->target);
@@ -571,8 +578,11 @@ static int attempt(struct run *r, struct err *err)
                            "followed; run with --type full+incremental --on-conflict overwrite "
                            "--restart",
                            (unsigned long long)r->at.offset);
-        rc = take_snapshot(r, err);
+        rc = r->member ? shard_take_turn(r, err) : 0;
+        if (rc == 1) return attempt(r, err);
+        if (rc == 0) rc = take_snapshot(r, err);
     }
+    if (r->member) member_end_turn(r->member);
     if (rc < 0 || r->cfg->type == TASK_FULL) return rc;
     r->lost_since_ms = 0;
     return follow(r, err);
@@ -584,7 +594,7 @@ static bool passes(const struct run *r, const struct err *err)
     if (r->cfg->retry_time_ms == 0 || r->gave_up || *r->stop) return false;
     if (r->has_pipeline && r->pl.lane.gave_up) return false;
     bool lost = (r->has_pipeline && r->pl.lane.lost) || err_class(err->code) == ERR_CLASS_TRANSIENT;
-    return lost && (r->began || r->known_before);
+    return lost && (r->began || r->known_before || r->waited);
 }
 
 /* A task that has begun waits for its sides; before that a mistake in an address is told at once.
@@ -595,31 +605,38 @@ static int begin(struct run *r, struct err *err)
     if (name_checkpoint(r, err) < 0) return -1;
     if (r->known && r->cfg->retry_time_ms > 0) {
         if (migrate_meet_again(r, err) < 0) return -1;
-    } else if (run_meet_source(r, err) < 0 || run_meet_target(r, err) < 0 ||
+    } else if ((!r->source && run_meet_source(r, err) < 0) || run_meet_target(r, err) < 0 ||
                migrate_read_plan(r, err) < 0 ||
                run_open_side(r, &r->cfg->source, "source", &r->probe, err) < 0) {
         return -1;
     }
+    if (r->member && shard_meet_planned(r, err) < 0) return -1;
     if (run_check(r, r->plan == PLAN_FRESH, err) < 0) return -1;
+    if (r->member && shard_meet_checked(r, err) < 0) return -1;
     return run_choose_spool(r, err);
 }
 
 static int migrate(struct run *r, struct err *err)
 {
+    if (r->member && state_progress(r->state)->phase == STATE_DONE) {
+        r->known_before = true;
+        return name_checkpoint(r, err) < 0 ? -1 : shard_end_again(r, err);
+    }
     if (begin(r, err) < 0) return -1;
     for (;;) {
         int rc = attempt(r, err);
         if (rc == 0) return 0;
         bool loading = r->has_load && !r->has_replay;
         if (rc < 0 && err->code == ERR_STOPPED && loading) return run_stopped_in_load(r, err);
-        if (rc < 0 && state_progress(r->state)->phase == STATE_DONE) { /* all is done but the DEL */
+        if (rc < 0 && !r->member &&
+            state_progress(r->state)->phase == STATE_DONE) { /* all is done but the DEL */
             log_warn("%s: the key %s may be left there; delete it", err->msg, r->mark_key);
             return 0;
         }
         if (rc < 0 && !passes(r, err)) return -1;
         if (rc < 0) log_warn("%s", err->msg);
         if (rc < 0) psync_release(&r->psync); /* a snapshot that does not come any more */
-        let_go(r);
+        migrate_let_go(r);
         if (migrate_meet_again(r, err) < 0) return -1;
         bool hole = r->psync.conn != NULL;
         if (hole) r->plan = PLAN_RELOAD;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A task from connect to the last reply: checks first, then snapshot, then stream.
+#include "control/group.h"
 #include "control/run_parts.h"
 
 #include "base/clock.h"
@@ -184,9 +185,11 @@ struct spool_config run_spool_config(const struct run *r)
                                  .log_name = r->state ? "stream" : NULL};
 }
 
-static bool take_request(void *state)
+/* Of a shard it is the group that takes it, for all of them. */
+static bool take_request(void *ctx)
 {
-    return state_take_asked(state);
+    const struct run *r = ctx;
+    return r->finish || state_take_asked(r->state);
 }
 
 int run_build(struct run *r, struct spool *spool, struct err *err)
@@ -220,9 +223,9 @@ int run_build(struct run *r, struct spool *spool, struct err *err)
     if (pipeline_init(&r->pl, &cfg, err) < 0) return -1;
     if (r->cluster && migrate_open_fan(r, err) < 0) return -1;
     if (!r->state) return 0;
-    r->pl.finish = state_asked(r->state);
+    r->pl.finish = r->finish ? r->finish : state_asked(r->state);
     r->pl.finish_take = take_request;
-    r->pl.finish_ctx = r->state;
+    r->pl.finish_ctx = r;
     return 0;
 }
 
@@ -323,33 +326,81 @@ void run_release(struct run *r)
     facts_release(&r->target_facts);
 }
 
-static int run_way(struct run *r, struct err *err)
+static struct run *new_run(const struct run_setup *setup, struct err *err)
+{
+    struct run *r = calloc(1, sizeof(*r));
+    if (!r) {
+        err_set(err, ERR_NOMEM, "out of memory");
+        return NULL;
+    }
+    r->cfg = setup->cfg;
+    r->state = setup->state;
+    r->counters = setup->counters;
+    r->facts = setup->facts;
+    r->stop = setup->stop;
+    r->finish = setup->finish;
+    r->member = setup->member;
+    counter_set(&r->counters->started_wall_ms, (uint64_t)clock_wall_ms());
+    return r;
+}
+
+static int end_run(struct run *r, int rc, uint64_t *ret_refused, struct err *err)
+{
+    if (r->has_pipeline) *ret_refused += r->pl.refusals.count;
+    /* of a group it is that of its shards, added up */
+    if (rc == 0 && counter_get(&r->counters->phase) != PHASE_DONE)
+        rc = run_phase(r, PHASE_DONE, err);
+    tell_held(r);
+    run_release(r);
+    free(r);
+    return rc;
+}
+
+int run_shard(const struct run_setup *setup, uint64_t *ret_refused, struct err *err)
+{
+    struct run *r = new_run(setup, err);
+    if (!r) return -1;
+    int rc = run_migrate(r, err);
+    return end_run(r, rc, ret_refused, err);
+}
+
+/* A source that is a cluster is moved shard by shard. A task that has begun knows what it is; of
+ * another the source is asked, which is then not called again. */
+static int run_servers(struct run *r, struct shards *shards, uint64_t *ret_refused, struct err *err)
+{
+    bool group = group_began(r->state);
+    if (!group && !state_known(r->state)) {
+        if (run_meet_source(r, err) < 0) return -1;
+        group = r->source_facts.cluster;
+    }
+    if (!group) return run_migrate(r, err);
+    client_close(r->source);
+    r->source = NULL;
+    return group_run(r, shards, ret_refused, err);
+}
+
+static int run_way(struct run *r, struct shards *shards, uint64_t *ret_refused, struct err *err)
 {
     switch (task_way(r->cfg)) {
     case TASK_MIGRATE: break;
     case TASK_RESTORE: return run_restore(r, err);
     case TASK_BACKUP: return run_backup(r, err);
     }
-    return run_migrate(r, err);
+    return run_servers(r, shards, ret_refused, err);
 }
 
 int task_run(const struct task_config *cfg, struct state *state, struct counters *counters,
-             struct task_facts *facts, const atomic_bool *stop, struct err *err)
+             struct shards *shards, struct task_facts *facts, const atomic_bool *stop,
+             struct err *err)
 {
-    struct run *r = calloc(1, sizeof(*r));
-    if (!r) return err_set(err, ERR_NOMEM, "out of memory");
-    r->cfg = cfg;
-    r->state = state;
-    r->counters = counters;
-    r->facts = facts;
-    r->stop = stop;
-    counter_set(&counters->started_wall_ms, (uint64_t)clock_wall_ms());
-    int rc = run_way(r, err);
-    uint64_t refused = r->has_pipeline ? r->pl.refusals.count : 0;
-    if (rc == 0) rc = run_phase(r, PHASE_DONE, err);
-    tell_held(r);
-    run_release(r);
-    free(r);
+    uint64_t refused = 0;
+    struct run *r = new_run(
+        &(struct run_setup){
+            .cfg = cfg, .state = state, .counters = counters, .facts = facts, .stop = stop},
+        err);
+    if (!r) return -1;
+    int rc = run_way(r, shards, &refused, err);
+    rc = end_run(r, rc, &refused, err);
     if (refused && (rc == 0 || err->code == ERR_STOPPED))
         return err_set(err, ERR_UNRESOLVED,
                        "%llu writes were refused by the target and are not there; each is named "

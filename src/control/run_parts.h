@@ -24,12 +24,25 @@ enum run_plan {
     PLAN_STREAM, /* from the checkpoint */
 };
 
+/* A run; but for the first five, of one shard of several (group.h). */
+struct run_setup {
+    const struct task_config *cfg;
+    struct state *state; /* of a migration, else NULL; borrowed */
+    struct counters *counters;
+    struct task_facts *facts;
+    const atomic_bool *stop;
+    const atomic_bool *finish; /* end once it has caught up */
+    struct member *member;
+};
+
 struct run {
     const struct task_config *cfg;
     struct state *state; /* of a migration, else NULL; borrowed */
     struct counters *counters;
     struct task_facts *facts;
     const atomic_bool *stop;
+    const atomic_bool *finish; /* of a shard; NULL: as the state tells */
+    struct member *member;     /* of a group; NULL: the whole source is one server */
     struct client *source, *target, *probe;
     struct server_facts source_facts, target_facts;
     struct psync_result psync;
@@ -45,6 +58,7 @@ struct run {
     bool known;           /* the task ran before, or has begun */
     bool known_before;    /* another process ran it before */
     bool began;           /* this process has written to the target */
+    bool waited;          /* it has waited long for its turn: a side may be gone by now */
     struct checkpoint at; /* what the target told last */
     struct batch_checkpoint mark;
     char mark_key[CHECKPOINT_KEY_MAX];
@@ -104,6 +118,8 @@ void run_release_parts(struct run *r);
 
 /* The whole of a migration. */
 KH_MUST int run_migrate(struct run *r, struct err *err);
+/* The same of one shard, from set-up to release. *ret_refused: writes refused for good. */
+KH_MUST int run_shard(const struct run_setup *setup, uint64_t *ret_refused, struct err *err);
 KH_MUST int run_open_side(struct run *r, const struct task_side *side, const char *name,
                           struct client **ret, struct err *err);
 /* The target, for what is to be done although the task was told to stop. */
@@ -121,6 +137,9 @@ void run_tell_loaded(const struct run *r);
 
 /* --- between migrate.c and migrate_lost.c --- */
 
+/* Everything of this attempt goes, but for a snapshot that is on its way. */
+void migrate_let_go(struct run *r);
+
 /* The source is to be called again by itself, whenever it is lost. */
 void migrate_keep_source(struct run *r);
 /* The target is lost: drain the source, call the target. 0: r->pl goes on with it. 1: it is there,
@@ -132,6 +151,18 @@ KH_MUST int migrate_take_target(struct run *r, struct err *err);
 void migrate_note_history(struct run *r);
 KH_MUST int migrate_read_plan(struct run *r, struct err *err);
 KH_MUST int migrate_meet_again(struct run *r, struct err *err);
+
+/* --- migrate_shard.c: of a run with a member --- */
+
+void shard_read_plan(struct run *r);
+KH_MUST int shard_meet_planned(struct run *r, struct err *err);
+KH_MUST int shard_meet_checked(struct run *r, struct err *err);
+KH_MUST int shard_keep_time(struct run *r, struct err *err);
+void shard_give_time_back(struct run *r);
+KH_MUST int shard_take_turn(struct run *r, struct err *err);
+KH_MUST int shard_end_full(struct run *r, struct err *err);
+KH_MUST int shard_end_stream(struct run *r, struct err *err);
+KH_MUST int shard_end_again(struct run *r, struct err *err);
 
 /* --- migrate_cluster.c --- */
 

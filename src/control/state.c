@@ -15,17 +15,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define NAME_BYTES  (STATE_NAME_MAX + 12)
 #define FILE_MAX    (1u << 20)
 #define TREE_DEPTH  8  /* what we make is two deep; a folder that goes on is not ours */
 #define TAKE_ROUNDS 10 /* the folder was removed just then, by the run before */
 
 struct state {
-    char name[STATE_NAME_MAX + 1];
+    char name[NAME_BYTES]; /* of a shard: "<task>/<number>" */
     char root[PATH_MAX], dir[PATH_MAX], spool[PATH_MAX], existing[PATH_MAX], metrics[PATH_MAX];
     char finish[PATH_MAX], taken[PATH_MAX];
     char gone[PATH_MAX]; /* what a removal that was cut short leaves */
     int lock;            /* -1: not held */
     bool known;
+    bool part; /* of the folder of a task, which goes with that one */
     atomic_bool asked, is_taken;
     char id[STATE_ID_CHARS + 1];
     int64_t created_ms;
@@ -55,7 +57,7 @@ int state_root(char *ret, size_t size, const char *state_dir, struct err *err)
 
 static int fill_paths(struct state *s, const struct task_config *cfg, struct err *err)
 {
-    char gone[STATE_NAME_MAX + 8];
+    char gone[NAME_BYTES + 8];
     if (state_task_name(s->name, cfg, err) < 0 ||
         state_root(s->root, sizeof(s->root), cfg->state_dir, err) < 0)
         return -1;
@@ -73,7 +75,7 @@ static int fill_paths(struct state *s, const struct task_config *cfg, struct err
 /* Two tasks may be given the same --spool-dir. */
 static int place_spool(struct state *s, const struct task_config *cfg, struct err *err)
 {
-    char name[STATE_NAME_MAX + STATE_ID_CHARS + 2];
+    char name[NAME_BYTES + STATE_ID_CHARS + 2];
     if (!cfg->spool_dir) return state_path(s->spool, s->dir, "spool", err);
     snprintf(name, sizeof(name), "%s-%s", s->name, s->id);
     return state_path(s->spool, cfg->spool_dir, name, err);
@@ -133,7 +135,7 @@ static void remove_folder(struct state *s)
     }
     struct err err;
     if (file_sync_parent(s->dir, &err) < 0) log_warn("%s", err.msg);
-    remove_tree(s->spool, NULL, 1);
+    remove_tree(s->spool, NULL, 2);
     remove_tree(s->gone, NULL, TREE_DEPTH);
 }
 
@@ -180,7 +182,7 @@ static int make_new(struct state *s, const struct task_config *cfg, const struct
     if (*before->task.id) memcpy(s->id, before->task.id, sizeof(s->id));
     if (place_spool(s, cfg, err) < 0 || state_save(s, err) < 0) return -1;
     remove_tree(s->dir, keep, TREE_DEPTH);
-    remove_tree(s->spool, NULL, 1);
+    remove_tree(s->spool, NULL, 2);
     return 0;
 }
 
@@ -357,10 +359,83 @@ int state_open(struct state **ret, const struct task_config *cfg,
     return 0;
 }
 
+/* --- a shard's part of it --- */
+
+static int fill_shard_paths(struct state *s, const struct state *task, unsigned number,
+                            struct err *err)
+{
+    char name[16];
+    snprintf(name, sizeof(name), "%u", number);
+    snprintf(s->name, sizeof(s->name), "%.*s/%u", STATE_NAME_MAX, task->name, number);
+    if (state_path(s->root, task->dir, "shards", err) < 0 ||
+        state_path(s->dir, s->root, name, err) < 0 ||
+        state_path(s->spool, task->spool, name, err) < 0 ||
+        state_path(s->metrics, s->dir, "metrics.json", err) < 0)
+        return -1;
+    memcpy(s->existing, task->existing, sizeof(s->existing));
+    return 0;
+}
+
+/* As know(), where the task itself is known to be the same. */
+static int know_shard(struct state *s, struct before *before, bool restart, struct err *err)
+{
+    int rc = state_progress_read(&before->progress, before->spool_dir, s->dir, err);
+    if (rc >= 0) return rc == 1 && before->progress.phase != STATE_NEW;
+    if (err->code != ERR_FORMAT && err->code != ERR_LIMIT) return -1;
+    if (!restart) return tell_damaged(err);
+    log_warn("%s: the shard is begun anew", err->msg);
+    return 0;
+}
+
+static int begin_shard(struct state *s, struct before *before, bool restart, struct err *err)
+{
+    if (file_make_dirs(s->dir, err) < 0 || file_make_dirs(s->spool, err) < 0) return -1;
+    sweep_temporary(s->dir);
+    int known = know_shard(s, before, restart, err);
+    if (known < 0) return -1;
+    s->known = known;
+    if (known) {
+        s->progress = before->progress;
+        check_spool_place(s, before);
+        return 0;
+    }
+    static const char *const none[] = {"", ""};
+    s->progress = (struct state_progress){.clean = true};
+    remove_tree(s->spool, none, 1);
+    return make_random(&s->progress.seed, sizeof(s->progress.seed), err);
+}
+
+int state_open_shard(struct state **ret, const struct state *task, unsigned number, bool restart,
+                     struct err *err)
+{
+    struct state *s = calloc(1, sizeof(*s));
+    struct before *before = calloc(1, sizeof(*before));
+    int rc = s && before ? 0 : err_set(err, ERR_NOMEM, "out of memory");
+    if (rc == 0) {
+        s->lock = -1;
+        s->part = true;
+        text_init(&s->saved, FILE_MAX);
+        text_init(&s->now, FILE_MAX);
+        rc = fill_shard_paths(s, task, number, err);
+        if (rc == 0) rc = begin_shard(s, before, restart, err);
+        if (rc == 0) rc = state_save(s, err);
+    }
+    free(before);
+    if (rc == 0)
+        *ret = s;
+    else if (s)
+        release(s);
+    return rc;
+}
+
 void state_close(struct state *s, bool remove)
 {
     if (!s) return;
     enum state_phase phase = s->progress.phase;
+    if (s->part) {
+        release(s);
+        return;
+    }
     if (remove || phase == STATE_NEW || phase == STATE_DONE) remove_folder(s);
     release(s);
 }

@@ -9,6 +9,9 @@
 //                      metrics.json     counters, replaced every second (see metrics.h)
 //                      finish           there while another process asks to finish (state_ask);
 //                                       finish.taken once that can be taken back no more
+//                      shards.json      of a source that is a cluster: its shards (group_state.h)
+//                      shards/<n>/      how far shard n is: a state.json of its own; its spool is
+//                                       spool/<n>
 //                      existing.keys    keys that stood on the target before (engine/reconcile.h)
 //                      spool/           what was received and is not applied yet; with --spool-dir
 //                                       it is <spool dir>/<task>-<id> instead
@@ -71,6 +74,11 @@ KH_MUST int state_task_name(char ret[STATE_NAME_MAX + 1], const struct task_conf
  * it is the caller's. */
 KH_MUST int state_open(struct state **ret, const struct task_config *cfg,
                        const struct option_values *options, struct err *err);
+/* The part of a shard, where the source is a cluster (control/group.h): shards/<number> in the
+ * task's folder, with a state.json and a spool of its own. What existed before is the task's. Its
+ * name is "<task>/<number>". `task` stays open meanwhile. Errors as above. */
+KH_MUST int state_open_shard(struct state **ret, const struct state *task, unsigned number,
+                             bool restart, struct err *err);
 /* Gives the lock back. `remove`: the task is over, the folder goes (and the spool's); so it does
  * while the phase is STATE_NEW, and when it is STATE_DONE. NULL-safe. */
 void state_close(struct state *s, bool remove);

@@ -50,7 +50,8 @@ typedef _Atomic uint64_t counter;
     X(keys_before, "keys of the snapshot loaded by runs of the task before this one")              \
     X(commands_before, "commands of the stream written by runs before this one")                   \
     X(links_lost, "times that a side was lost and called again")                                   \
-    X(waiting_for, "what is waited for now: 1 source, 2 target, 3 target takes no writes, 0 none") \
+    X(waiting_for, "what is waited for now: 1 source, 2 target, 3 target takes no writes, "        \
+                   "4 its turn to load, 0 none")                                                   \
     X(waiting_until_ms, "monotonic ms at which that is given up")                                  \
     X(source_offset, "replication offset the source reported last")                                \
     X(received_offset, "replication offset received")                                              \
@@ -69,6 +70,7 @@ enum counters_waits { /* waiting_for */
                       COUNTERS_WAITS_FOR_SOURCE,
                       COUNTERS_WAITS_FOR_TARGET,
                       COUNTERS_WAITS_FOR_WRITES, /* of the target, which is there */
+                      COUNTERS_WAITS_FOR_TURN,   /* of a shard, while others load */
 };
 
 #define COUNTERS_WHY_WORDS 32

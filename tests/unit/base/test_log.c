@@ -233,6 +233,44 @@ static void test_threads(void **state)
     assert_int_equal(lines, 2000);
 }
 
+static void *named_lines(void *arg)
+{
+    struct log_name n;
+    log_name_begin(&n, arg);
+    log_info("a");
+    log_name_change(&n, "renamed");
+    log_info("b");
+    log_name_end(&n);
+    log_info("c");
+    return NULL;
+}
+
+/* A thread's own lines have its name, those of others have not. */
+static void test_names(void **state)
+{
+    (void)state;
+    static char name[] = "shard 2 (h:1)";
+    pthread_t t;
+    struct log_name long_one;
+    char words[3000];
+    open_log(LOG_INFO, false);
+    assert_int_equal(pthread_create(&t, NULL, named_lines, name), 0);
+    pthread_join(t, NULL);
+    log_info("d");
+    assert_string_equal(content(), "2026-11-22T12:00:00.123Z INFO  shard 2 (h:1): a\n"
+                                   "2026-11-22T12:00:00.123Z INFO  renamed: b\n"
+                                   "2026-11-22T12:00:00.123Z INFO  c\n"
+                                   "2026-11-22T12:00:00.123Z INFO  d\n");
+    open_log(LOG_INFO, false);
+    memset(words, 'n', sizeof(words) - 1);
+    words[sizeof(words) - 1] = 0;
+    log_name_begin(&long_one, words);
+    log_info("%s", words);
+    log_name_end(&long_one);
+    assert_int_equal(strlen(content()), 31 + 2047 + 1);
+    assert_string_equal(content() + 31 + 2044, "...\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -244,6 +282,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_file_that_cannot_be, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_around, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_threads, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_names, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("log", tests, NULL, NULL);
 }

@@ -127,7 +127,7 @@ static void test_kinds(void **state)
 {
     struct fixture *f = *state;
     f->source.cluster = true;
-    refused(f, ERR_REFUSED, "source redis://s:1 is part of a cluster: clusters are not supported");
+    refused(f, ERR_REFUSED, "source redis://s:1 is part of a cluster, and was not when this task");
     f->source.cluster = false;
     f->target.cluster = true;
     assert_int_equal(run(f), 0);
@@ -143,6 +143,18 @@ static void test_kinds(void **state)
     f->source.loading = false;
     f->target.version = 0x020412;
     refused(f, ERR_REFUSED, "knows no RESTORE");
+}
+
+/* One shard of it, as a run of its own. */
+static void test_shard(void **state)
+{
+    struct fixture *f = *state;
+    static const struct slot_set slots;
+    f->cfg->slots = &slots;
+    f->source.cluster = f->target.cluster = true;
+    assert_int_equal(run(f), 0);
+    f->source.cluster = false;
+    refused(f, ERR_REFUSED, "source redis://s:1 is not part of a cluster, and was part of one");
 }
 
 static void test_memory_notes(void **state)
@@ -278,6 +290,7 @@ int main(void)
         T(test_target_is_replica),
         T(test_replica_as_source),
         T(test_kinds),
+        T(test_shard),
         T(test_memory_notes),
         T(test_databases),
         T(test_many_databases),

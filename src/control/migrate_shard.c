@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What a migration does otherwise when it is that of one shard: decisions and what is there once on
+// the target are shared with the others (member.h).
+#include "control/run_parts.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "control/member.h"
+#include "engine/checkpoint_io.h"
+
+/* --- the plan --- */
+
+/* Slots that came from another shard hold keys that this task has brought: a first load would meet
+ * them as a stranger's. And whatever it is that they miss, a snapshot has it. */
+void shard_read_plan(struct run *r)
+{
+    bool was_here = state_progress(r->state)->phase != STATE_NEW;
+    bool unsettled = member_has_unsettled(r->member);
+    member_tell_checkpoint(r->member, r->at.kind != CHECKPOINT_NONE);
+    if (r->plan == PLAN_FRESH && (was_here || unsettled)) r->plan = PLAN_RELOAD;
+    if (r->plan == PLAN_STREAM && unsettled) r->plan = PLAN_RELOAD;
+    r->known = was_here;
+}
+
+int shard_meet_planned(struct run *r, struct err *err)
+{
+    int rc = member_meet(r->member, MEMBER_PLANNED, NULL, NULL, err);
+    if (rc < 0) return -1;
+    if (rc == 1) {
+        if (member_all_fresh(r->member) && state_known(member_task_state(r->member)))
+            log_info("the target has no checkpoint of the task: it begins anew");
+        if (member_unsure(r->member))
+            log_warn("the folder of this task is new, but the target knows the task: each shard is "
+                     "copied again, and no key that is on the target now will be deleted");
+        member_go_on(r->member, MEMBER_PLANNED);
+    }
+    if (member_all_fresh(r->member)) r->plan = PLAN_FRESH;
+    /* Which slots have moved meanwhile nobody knows. */
+    if (member_unsure(r->member) && r->plan == PLAN_STREAM) r->plan = PLAN_RELOAD;
+    return 0;
+}
+
+/* --- once for all --- */
+
+static int note_existing(struct run *r, struct err *err)
+{
+    const char *dir = state_dir(member_task_state(r->member));
+    const char *path = state_existing_path(r->state);
+    struct primaries target = run_target(r);
+    target.slots = NULL; /* of all shards */
+    if (member_all_fresh(r->member))
+        return reconcile_note_existing(&target, &r->target_facts, &r->cfg->select, dir, path, err);
+    if (!member_unsure(r->member)) return 0;
+    return reconcile_note_unsure(&target, &r->target_facts, &r->cfg->select, dir, path, err);
+}
+
+/* From here on the task counts. */
+static int begin_task(struct run *r, struct err *err)
+{
+    struct state *task = member_task_state(r->member);
+    struct state_progress *p = state_progress(task);
+    struct import_mode *im = member_import(r->member);
+    struct primaries target = run_target(r);
+    if (note_existing(r, err) < 0) return -1;
+    if (r->cfg->type != TASK_FULL) {
+        if (import_mode_look(im, &target, &r->target_facts, p->import_ours, err) < 0) return -1;
+        if (im->can && !im->was_on) p->import_ours = true;
+    }
+    if (r->cluster) member_import_cluster(r->member);
+    if (p->phase != STATE_STREAM && task_flow_state(&p->phase, STATE_LOADING, err) < 0) return -1;
+    if (state_save(task, err) < 0) return -1;
+    return import_mode_begin(im, &target, err);
+}
+
+int shard_meet_checked(struct run *r, struct err *err)
+{
+    int rc = member_meet(r->member, MEMBER_CHECKED, NULL, NULL, err);
+    if (rc <= 0) return rc;
+    if (begin_task(r, err) < 0) return -1;
+    member_go_on(r->member, MEMBER_CHECKED);
+    return 0;
+}
+
+int shard_keep_time(struct run *r, struct err *err)
+{
+    struct state_progress *p = state_progress(r->state);
+    if (r->cfg->type == TASK_FULL) return 0;
+    r->import = *member_import(r->member);
+    r->import.was_on = true; /* only this connection is to be marked */
+    r->import.ours = false;
+    if (!p->hold_base_ms) p->hold_base_ms = clock_wall_ms();
+    if (state_save(r->state, err) < 0) return -1;
+    struct primaries target = run_target(r);
+    return import_mode_on(&r->import) ? import_mode_begin(&r->import, &target, err) : 0;
+}
+
+void shard_give_time_back(struct run *r)
+{
+    if (r->import.ours) member_import_ours(r->member);
+}
+
+/* --- turns --- */
+
+/* A snapshot that has to wait for others is asked for when it is its turn. 1: it has waited, and
+ * both sides were met again. */
+int shard_take_turn(struct run *r, struct err *err)
+{
+    if (member_try_turn(r->member)) return 0;
+    psync_release(&r->psync);
+    migrate_let_go(r);
+    counters_wait(r->counters, COUNTERS_WAITS_FOR_TURN, 0, "");
+    int rc = member_wait_turn(r->member, err);
+    counters_wait(r->counters, COUNTERS_WAITS_FOR_NONE, 0, "");
+    if (rc < 0) return -1;
+    r->waited = true;
+    return migrate_meet_again(r, err) < 0 ? -1 : 1;
+}
+
+/* --- the end --- */
+
+/* The checkpoint goes when all shards have come so far: until then each can go on. */
+static int end_together(struct run *r, bool keeps_up, struct err *err)
+{
+    struct client *c = NULL;
+    int rc = keeps_up ? member_meet(r->member, MEMBER_DONE, pipeline_step, &r->pl, err)
+                      : member_meet(r->member, MEMBER_DONE, NULL, NULL, err);
+    if (rc < 0) return -1;
+    if (rc == 1) {
+        struct state *task = member_task_state(r->member);
+        /* Whoever is killed from here on leaves a folder that counts no more. */
+        if (task_flow_state(&state_progress(task)->phase, STATE_DONE, err) < 0 ||
+            state_save(task, err) < 0)
+            return -1;
+        member_go_on(r->member, MEMBER_DONE);
+    }
+    if (r->cluster) return migrate_unmark_cluster(r, err);
+    struct err why;
+    if (run_open_at_end(r, &c, &why) < 0 || checkpoint_remove(c, r->mark.db, r->mark.key, &why) < 0)
+        log_warn("%s: the key %s may be left there; delete it", why.msg, r->mark_key);
+    client_close(c);
+    return 0;
+}
+
+/* Loaded, and nothing is to follow. */
+int shard_end_full(struct run *r, struct err *err)
+{
+    if (task_flow_state(&state_progress(r->state)->phase, STATE_DONE, err) < 0 ||
+        state_save(r->state, err) < 0)
+        return -1;
+    member_refused(r->member, r->pl.refusals.count);
+    run_release_parts(r);
+    member_end_turn(r->member);
+    return end_together(r, false, err);
+}
+
+/* Caught up, and asked to end. */
+int shard_end_stream(struct run *r, struct err *err)
+{
+    r->pl.lane.fence = (struct span){0};
+    return end_together(r, true, err);
+}
+
+/* A run before this one has done all that there was to be done. */
+int shard_end_again(struct run *r, struct err *err)
+{
+    counter_set(&r->counters->phase, PHASE_DONE);
+    return end_together(r, false, err);
+}
