@@ -50,6 +50,24 @@ int migrate_meet_cluster(struct run *r, struct err *err)
     return 0;
 }
 
+static int dial_primary(struct run *r, struct err *err)
+{
+    client_close(r->target);
+    r->target = NULL;
+    return cluster_dial(r->cluster, cluster_map_primary(cluster_map(r->cluster), 0), &r->target,
+                        err);
+}
+
+int migrate_know_cluster(struct run *r, struct err *err)
+{
+    struct server_facts all;
+    struct primaries target = run_target(r);
+    if (dial_primary(r, err) < 0 || check_nodes(&target, &all, err) < 0) return -1;
+    facts_release(&r->target_facts);
+    r->target_facts = all;
+    return 0;
+}
+
 int migrate_mark_client(struct run *r, struct client **ret, struct err *err)
 {
     if (r->cluster) return cluster_client_of(r->cluster, slot_of(r->mark.key), ret, err);
@@ -143,11 +161,7 @@ int migrate_begin_fan(struct run *r, bool again, struct err *err)
 static int meet(struct run *r, struct err *err)
 {
     if (migrate_meet_cluster(r, err) < 0) return -1;
-    client_close(r->target);
-    r->target = NULL;
-    uint16_t first = cluster_map_primary(cluster_map(r->cluster), 0);
-    if (cluster_dial(r->cluster, first, &r->target, err) < 0) return -1;
-    return migrate_take_target(r, err);
+    return dial_primary(r, err) < 0 ? -1 : migrate_take_target(r, err);
 }
 
 static int wait_a_while(struct run *r, int64_t ms, struct err *err)

@@ -69,7 +69,9 @@ int run_meet_target(struct run *r, struct err *err)
     if (run_open_side(r, &r->cfg->target, "target", &r->target, err) < 0 ||
         facts_read(r->target, &r->target_facts, err) < 0)
         return -1;
-    if (r->target_facts.cluster && migrate_meet_cluster(r, err) < 0) return -1;
+    if (r->target_facts.cluster &&
+        (migrate_meet_cluster(r, err) < 0 || migrate_know_cluster(r, err) < 0))
+        return -1;
     facts_name(f->target_name, sizeof(f->target_name), &r->target_facts);
     log_info("target is %s at %s", f->target_name, f->target_shown);
     return 0;

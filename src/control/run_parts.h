@@ -171,6 +171,8 @@ KH_MUST int migrate_meet_cluster(struct run *r, struct err *err);
 /* The same cluster by clients of its own, for what is to be done although the task was told to
  * stop. */
 KH_MUST int migrate_open_at_end(struct run *r, struct cluster **ret, struct err *err);
+/* Any node was met: instead, r->target is a primary, and the facts are what all have in common. */
+KH_MUST int migrate_know_cluster(struct run *r, struct err *err);
 /* The client to where the checkpoint is; it stays another's. */
 KH_MUST int migrate_mark_client(struct run *r, struct client **ret, struct err *err);
 KH_MUST int migrate_read_slots(struct run *r, struct err *err);
