@@ -5,11 +5,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/checkpoint_io.h"
+#include "redis/facts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define MOVED_MS 60000 /* so often it is said again that slots move */
+#define STOP_MS  10000 /* so long a redirection is still followed when the task is to stop */
 
 void fan_lose(struct fan *f, enum lane_lost why)
 {
@@ -246,10 +248,29 @@ static bool same_owners(const struct fan *f, const struct cluster_map *m)
     return true;
 }
 
-/* Slots move from primary to primary with their data and marks. A primary that is none any more may
- * have lost writes. */
-static bool all_in_office(const struct fan *f, const struct cluster_map *m)
+/* For its whole life, or so it says. */
+static bool always_primary(struct fan *f, uint16_t at)
 {
+    struct client *c;
+    struct server_facts facts;
+    struct err ignored;
+    if (cluster_client(f->cluster, at, &c, &ignored) < 0 || facts_read(c, &facts, &ignored) < 0)
+        return false;
+    bool always = facts.role == FACTS_PRIMARY && !facts.replid2[0];
+    facts_release(&facts);
+    return always;
+}
+
+/* Slots move from primary to primary with their data and marks. A primary that is none any more may
+ * have lost writes. The replica that took over may be known before the other has given up its
+ * office: till then that one is a primary without slots. */
+static bool all_in_office(struct fan *f, const struct cluster_map *m)
+{
+    for (uint16_t i = cluster_map_primary(m, 0); i != CLUSTER_NO_NODE;
+         i = cluster_map_primary(m, i + 1u)) {
+        const struct fan_node *n = find(f, m->node[i].id);
+        if (!(n && n->used) && !always_primary(f, i)) return false;
+    }
     for (unsigned i = 0; i < f->n; i++) {
         uint16_t at = f->nodes[i]->used ? cluster_map_by_id(m, f->nodes[i]->id) : 0;
         if (!f->nodes[i]->used) continue;
@@ -267,12 +288,25 @@ static void tell_moved(struct fan *f)
     log_info("target: slots of the cluster move to other nodes; following them");
 }
 
+/* What is on its way when the task is to stop does come to an end, where just its node changes. */
+static int pause_for(struct fan *f, const char *line, struct err *err)
+{
+    struct lane *l = f->pause;
+    int64_t now = clock_mono_ms();
+    if (lane_pause(l, line, err) == 0) return 0;
+    bool stopped = l->stop && *l->stop && !l->lost && !l->gave_up;
+    if (!stopped || !fan_is_redirect(line)) return -1;
+    if (!f->stop_ms) f->stop_ms = now;
+    if (now - f->stop_ms > STOP_MS) return -1;
+    return f->lane_config.step(f->lane_config.step_ctx, 50, err) < 0 ? -1 : 0;
+}
+
 int fan_follow(struct fan *f, const char *line, struct err *err)
 {
     struct err why;
     if (cluster_refresh(f->cluster, &why) < 0) {
         log_debug("%s", why.msg);
-        return lane_pause(f->pause, line, err);
+        return pause_for(f, line, err);
     }
     const struct cluster_map *m = cluster_map(f->cluster);
     if (!all_in_office(f, m)) {
@@ -280,7 +314,7 @@ int fan_follow(struct fan *f, const char *line, struct err *err)
         return err_set(err, ERR_BUSY, "target: a primary of the cluster has lost its office (%s)",
                        line);
     }
-    if (m->owned < SLOT_COUNT || same_owners(f, m)) return lane_pause(f->pause, line, err);
+    if (m->owned < SLOT_COUNT || same_owners(f, m)) return pause_for(f, line, err);
     if (fan_connect(f, &why) == 0) {
         tell_moved(f);
         return 0;

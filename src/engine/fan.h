@@ -54,6 +54,7 @@ struct fan {
     const char *store_dir;
     uint64_t store_max_bytes;
     int64_t told_moved_ms;     /* monotonic: when it was said that slots move */
+    int64_t stop_ms;           /* monotonic: when a redirection was met by a task that is to stop */
     struct fan_stream *stream; /* fan_stream.c; NULL before fan_begin_stream() */
 };
 
