@@ -304,6 +304,7 @@ int pipeline_step(void *ctx, int max_wait_ms, struct err *err)
         return -1;
     if (lane_pump(&pl->lane, fd[TARGET].revents != 0, err) < 0) return -1;
     if (pl->fan && fan_pump(pl->fan, fd + N_FDS, n - N_FDS, err) < 0) return -1;
+    if (!pl->source && spool_write(pl->spool, err) < 0) return -1; /* nobody else has it now */
     if (!pl->source && is_linked(pl) && relink(pl, err) < 0) return -1;
     if (pl->probe.conn && fd[PROBE].revents) probe_read(pl);
     return timers(pl, err);

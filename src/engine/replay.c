@@ -159,6 +159,7 @@ static int send_built(struct replay *rp, struct err *err)
         if (!rp->pl->fan && batch_seal(b, rp->offset, rp->db, err) < 0) return -1;
         rp->checkpoint_ms = clock_mono_ms();
     }
+    if (spool_write(rp->pl->spool, err) < 0) return -1;
     int64_t db = b->db;
     if (send_batch(rp, b, err) < 0) return -1;
     rp->cur = !rp->cur;

@@ -59,23 +59,29 @@ void marks_drop(struct marks *m, uint64_t head)
 
 void marks_clear(struct marks *m)
 {
-    m->first = m->end = m->cursor = 0;
+    m->first = m->end = m->cursor = m->run_cursor = 0;
     m->next_pos = UINT64_MAX;
+}
+
+/* The mark that holds at pos, from *cursor on, which moves there. */
+static const struct mark *look(const struct marks *m, uint64_t *cursor, uint64_t pos)
+{
+    if (*cursor < m->first || at(m, *cursor)->pos > pos) *cursor = m->first;
+    while (*cursor + 1 < m->end && at(m, *cursor + 1)->pos <= pos)
+        (*cursor)++;
+    return at(m, *cursor);
 }
 
 int64_t marks_time_at(struct marks *m, uint64_t pos)
 {
-    if (m->end == m->first) return 0;
-    if (m->cursor < m->first || at(m, m->cursor)->pos > pos) m->cursor = m->first;
-    while (m->cursor + 1 < m->end && at(m, m->cursor + 1)->pos <= pos)
-        m->cursor++;
-    return at(m, m->cursor)->ms;
+    return m->end == m->first ? 0 : look(m, &m->cursor, pos)->ms;
 }
 
 int64_t marks_run(struct marks *m, uint64_t pos, uint64_t *ret_end)
 {
-    int64_t ms = marks_time_at(m, pos);
-    bool last = m->cursor + 1 >= m->end;
-    *ret_end = last ? UINT64_MAX : at(m, m->cursor + 1)->pos;
+    *ret_end = UINT64_MAX;
+    if (m->end == m->first) return 0;
+    int64_t ms = look(m, &m->run_cursor, pos)->ms;
+    if (m->run_cursor + 1 < m->end) *ret_end = at(m, m->run_cursor + 1)->pos;
     return ms;
 }

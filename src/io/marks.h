@@ -22,6 +22,7 @@ struct marks {
     size_t cap, max;     /* grows up to max */
     uint64_t first, end; /* running numbers; slot = number % cap */
     uint64_t cursor;     /* where the last question was answered */
+    uint64_t run_cursor; /* the same, of marks_run() */
     uint64_t next_pos;   /* of mark first + 1; UINT64_MAX when there is none */
     int64_t last_ms;     /* of mark end - 1 */
 };
@@ -54,7 +55,8 @@ void marks_clear(struct marks *m);
 
 /* 0 when there is no mark. Ascending questions are O(1) amortised. */
 int64_t marks_time_at(struct marks *m, uint64_t pos);
-/* The same, and up to which position that time holds (UINT64_MAX: of all that comes). */
+/* The same, and up to which position that time holds (UINT64_MAX: of all that comes). Ascending by
+ * itself: whoever writes need not be where the reader is. */
 int64_t marks_run(struct marks *m, uint64_t pos, uint64_t *ret_end);
 
 #endif

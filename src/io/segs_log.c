@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAX_FILES 65536
+#define MAX_FILES (1u << 18)
 #define MAX_POS   (1ULL << 62) /* no stream comes that far, and sums below it do not overflow */
 
 /* ---- on the disk ---- */
@@ -62,9 +62,20 @@ int segs_sync_tail(struct segs *q, struct err *err)
     return 0;
 }
 
+int segs_settle(struct segs *q, struct err *err)
+{
+    if (!q->unsettled) return 0;
+    for (struct seg *seg = q->head; seg != q->tail; seg = seg->next)
+        if (seg->unsynced && sync_file(seg, err) < 0) return -1;
+    if (segs_sync_dir(q, err) < 0) return -1;
+    if (q->spare) q->spare->unsynced = false; /* as far as its name goes */
+    q->unsettled = false;
+    return 0;
+}
+
 int segs_sync(struct segs *q, struct err *err)
 {
-    if (segs_sync_tail(q, err) < 0) return -1;
+    if (segs_sync_tail(q, err) < 0 || segs_settle(q, err) < 0) return -1;
     for (struct seg *seg = q->head; seg; seg = seg->next)
         if (seg->unsynced && sync_file(seg, err) < 0) return -1;
     return 0;
@@ -97,6 +108,7 @@ static struct seg *rename_one(struct segs *q, struct seg *seg, struct err *err)
     named->next = seg->next;
     named->payload = seg->payload;
     named->bytes = seg->bytes;
+    named->size = seg->size;
     named->unsynced = true;
     if (q->rd == seg) q->rd = named;
     if (q->tail == seg) q->tail = named;
@@ -173,7 +185,7 @@ static int remove_file(int dir_fd, const char *dir, const char *file, struct err
 static int note(struct found *found, uint64_t pos, struct err *err)
 {
     if (found->n == MAX_FILES)
-        return err_set(err, ERR_LIMIT, "more than %d spool files of a former run", MAX_FILES);
+        return err_set(err, ERR_LIMIT, "more than %u spool files of a former run", MAX_FILES);
     if (found->n == found->cap) {
         size_t cap = found->cap ? 2 * found->cap : 64;
         uint64_t *more = realloc(found->pos, cap * sizeof(*more));
@@ -219,25 +231,27 @@ static int by_pos(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* How much of one file is good, into seg->bytes and payload (0: nothing); *ret_size as it is.
- * What is no readable regular file has nothing good in it. */
-static int look(struct seg *seg, uint64_t *ret_size, segs_check_fn *check, void *ctx,
-                struct err *err)
+/* How much of one file is good, into seg->bytes and payload (0: nothing); seg->size as
+ * it is. What is no readable regular file has nothing good in it. */
+static int look(struct segs *q, struct seg *seg, segs_check_fn *check, void *ctx, struct err *err)
 {
     uint8_t header[SEG_HEADER_BYTES];
     struct stat st;
-    *ret_size = 0;
-    seg->bytes = seg->payload = 0;
+    uint32_t salt;
+    seg->size = seg->bytes = seg->payload = 0;
     /* Not blocked by a pipe of that name. */
     int fd = open(seg->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0 && (errno == ELOOP || errno == ENXIO)) return 0; /* a link, a socket */
     if (fd < 0) return segs_io_error("open", seg->path, err);
     int rc = fstat(fd, &st);
     if (rc == 0 && S_ISREG(st.st_mode)) {
-        *ret_size = (uint64_t)st.st_size;
-        if (seg->pos < MAX_POS && *ret_size < MAX_POS &&
-            file_pread(fd, header, sizeof(header), 0) == 0 && segs_is_header(header, seg->pos))
-            rc = check(ctx, fd, seg->pos, &seg->bytes, &seg->payload);
+        seg->size = (uint64_t)st.st_size;
+        if (seg->pos < MAX_POS && seg->size < MAX_POS &&
+            file_pread(fd, header, sizeof(header), 0) == 0 &&
+            segs_is_header(header, seg->pos, &salt) && (!q->tail || salt == q->salt)) {
+            q->salt = salt;
+            rc = check(ctx, q, fd, seg->pos, &seg->bytes, &seg->payload);
+        }
     }
     if (rc < 0) rc = segs_io_error("read", seg->path, err);
     close(fd);
@@ -245,41 +259,47 @@ static int look(struct seg *seg, uint64_t *ret_size, segs_check_fn *check, void 
 }
 
 /* Take the file over, cut to what is good of it. */
-static int take(struct segs *q, struct seg *seg, uint64_t size, struct err *err)
+static int take(struct segs *q, struct seg *seg, struct err *err)
 {
-    if (size > seg->bytes && truncate(seg->path, (off_t)seg->bytes) < 0)
+    if (seg->size > seg->bytes && truncate(seg->path, (off_t)seg->bytes) < 0)
         return segs_io_error("cut", seg->path, err);
-    seg->unsynced = size > seg->bytes;
+    seg->unsynced = seg->size > seg->bytes;
+    seg->size = seg->bytes;
     segs_link(q, seg);
     return 0;
 }
 
-/* The next file of the log in order: 1 it is whole and joins, 0 it is the last that does (or not
- * even that), -1. */
-static int recover_one(struct segs *q, uint64_t pos, bool last, segs_check_fn *check, void *ctx,
-                       struct err *err)
+/* Where the part of a file that is good ends before the file does. */
+static void tell_cut(const struct seg *seg, bool last)
 {
-    if (q->tail && segs_end(q) != pos) {
+    if (last) /* as a rule: it was written over one that was done with */
+        log_info("spool: the last file of the former run, %.300s, is good for %llu bytes of %llu",
+                 seg->path, (unsigned long long)seg->bytes, (unsigned long long)seg->size);
+    else
+        log_warn("spool: the file %.300s is damaged behind byte %llu; neither the rest of it nor "
+                 "the files after it are of use",
+                 seg->path, (unsigned long long)seg->bytes);
+}
+
+/* The file of pos[0], the next of n in order: 1 the one after it joins, 0 it is the last that does
+ * (or not even that), -1. */
+static int recover_one(struct segs *q, const uint64_t *pos, size_t n, segs_check_fn *check,
+                       void *ctx, struct err *err)
+{
+    if (q->tail && segs_end(q) != pos[0]) {
         log_warn("spool: files of the former run are missing from position %llu on; what comes "
                  "after them is of no use",
                  (unsigned long long)segs_end(q));
         return 0;
     }
-    struct seg *seg = segs_new(q, pos);
+    struct seg *seg = segs_new(q, pos[0]);
     if (!seg) return err_set(err, ERR_NOMEM, "out of memory");
-    uint64_t size;
-    int rc = look(seg, &size, check, ctx, err);
-    bool whole = rc == 0 && seg->payload > 0 && seg->bytes == size;
-    if (rc == 0 && !whole && last)
-        log_info("spool: the last file of the former run, %.300s, was cut short by its end: %llu "
-                 "bytes of %llu are whole",
-                 seg->path, (unsigned long long)seg->bytes, (unsigned long long)size);
-    else if (rc == 0 && !whole)
-        log_warn("spool: the file %.300s is damaged behind byte %llu; neither the rest of it nor "
-                 "the files after it are of use",
-                 seg->path, (unsigned long long)seg->bytes);
+    int rc = look(q, seg, check, ctx, err);
+    bool last = n == 1, joins = !last && pos[1] == seg->pos + seg->payload;
+    bool whole = seg->payload > 0 && (joins || seg->bytes == seg->size);
+    if (rc == 0 && !whole) tell_cut(seg, last);
     if (rc == 0 && seg->payload > 0) {
-        rc = take(q, seg, size, err);
+        rc = take(q, seg, err);
         if (rc == 0) return whole;
     }
     free(seg);
@@ -305,7 +325,7 @@ static int recover_all(struct segs *q, const struct found *found, segs_check_fn 
 {
     size_t i = 0;
     for (; i < found->n; i++) {
-        int rc = recover_one(q, found->pos[i], i + 1 == found->n, check, ctx, err);
+        int rc = recover_one(q, found->pos + i, found->n - i, check, ctx, err);
         if (rc < 0) return -1;
         if (rc == 0) break;
     }

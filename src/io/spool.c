@@ -18,7 +18,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#define SEGMENT_BYTES     (64u << 20)
+#define SEGMENT_BYTES     (16u << 20)
 #define SEGMENT_MIN_BYTES 256u
 #define MARKS_MIN         4096u
 #define LOW_ROOM_BYTES    16384u
@@ -45,6 +45,7 @@ int spool_new(struct spool **ret, const struct spool_config *cfg, struct err *er
     if (!s) return err_set(err, ERR_NOMEM, "out of memory");
     uint64_t segment = segment_size(cfg);
     s->side_bytes = segment < BLOCK_BYTES ? (size_t)segment : BLOCK_BYTES;
+    s->log_bytes = s->side_bytes / 4;
     s->keep_bytes = cfg->keep_bytes;
     s->logged = UINT64_MAX;
     if (ring_init(&s->ring, cfg->ram_bytes, err) < 0) goto fail;
@@ -125,15 +126,20 @@ static size_t offer(struct spool *s, size_t room)
     return s->offered = room;
 }
 
+static bool is_short(const struct spool *s)
+{
+    return spool_ring_room(s) < s->low_room || marks_full(&s->marks);
+}
+
 size_t spool_space(struct spool *s, uint8_t **ret_p)
 {
-    if (KH_UNLIKELY(s->no_room && s->segs.log)) spool_log_retry(s);
+    if (spool_log_waits(s)) spool_log_tend(s);
     if (KH_UNLIKELY(s->disk_mode)) return space_disk(s, ret_p);
     size_t room = spool_ring_room(s);
     /* An empty ring starts over at its first page: while the consumer keeps up, only as much memory
      * is touched as one read brings, and it stays in the cache. */
     if (room == s->ring.size) s->rd = s->wr = s->ring.map;
-    if (KH_UNLIKELY(room < s->low_room || marks_full(&s->marks))) return space_short(s, ret_p);
+    if (KH_UNLIKELY(is_short(s))) return space_short(s, ret_p);
     *ret_p = s->wr;
     return offer(s, room);
 }
@@ -171,8 +177,12 @@ static size_t side_room(struct spool *s)
 
 static size_t space_disk(struct spool *s, uint8_t **ret_p)
 {
-    *ret_p = s->side.p + s->side.n + RECORD_HEADER;
     size_t room = side_room(s);
+    if (room == 0 && !s->no_room && spool_log_waits(s)) {
+        spool_log_urge(s);
+        room = side_room(s);
+    }
+    *ret_p = s->side.p + s->side.n + RECORD_HEADER;
     if (s->segs.log && room == 0 && !s->no_room) {
         s->segs.quota_hit = true;
         spool_no_room(s);
@@ -196,6 +206,10 @@ static size_t space_short(struct spool *s, uint8_t **ret_p)
 {
     s->offered = 0;
     *ret_p = s->wr;
+    if (!s->no_room && spool_log_waits(s)) { /* so much room is just not written yet */
+        spool_log_urge(s);
+        if (!is_short(s)) return offer(s, spool_ring_room(s));
+    }
     if (s->segs.log && s->no_room && spool_log_release(s)) return offer(s, spool_ring_room(s));
     if (may_leave_ram(s)) {
         if (s->segs.log) segs_read_from_end(&s->segs);
@@ -223,8 +237,9 @@ void spool_no_room(struct spool *s)
 /* Write the side buffer out. A full disk is no error: it stays where it is. */
 static int flush_side(struct spool *s, struct err *err)
 {
-    struct iovec iov[2] = {{s->side.p, s->side.n}, {0}};
-    int rc = segs_append(&s->segs, s->tail - s->side_payload, iov, s->side_payload, err);
+    struct iovec iov = {s->side.p, s->side.n};
+    struct segs_put put = {&iov, 1, s->side_payload};
+    int rc = segs_append(&s->segs, s->tail - s->side_payload, &put, err);
     if (rc < 0) return -1;
     if (rc == 0) {
         spool_no_room(s);
@@ -239,11 +254,11 @@ static int flush_side(struct spool *s, struct err *err)
 static int side_take(struct spool *s, size_t n, int64_t ms, struct err *err)
 {
     uint8_t *record = s->side.p + s->side.n;
-    record_header(record, record + RECORD_HEADER, n, s->tail - n, ms);
+    record_header(record, s->segs.salt, record + RECORD_HEADER, n, s->tail - n, ms);
     s->side.n += RECORD_HEADER + n;
     s->side_payload += n;
+    if (s->segs.log) return spool_log_take(s, err);
     if (s->no_room) return 0;
-    if (s->segs.log) return spool_log_catch_up(s, err);
     return s->side_bytes - s->side.n < s->side_bytes / 4 ? flush_side(s, err) : 0;
 }
 
@@ -254,15 +269,14 @@ int spool_commit(struct spool *s, size_t n, int64_t received_ms, struct err *err
     if (n == 0) return 0;
     s->tail += n;
     if (KH_UNLIKELY(s->disk_mode)) return side_take(s, n, received_ms, err);
-    uint8_t *p = s->wr;
     if (ring_take(s, n, received_ms, err) < 0) return -1;
-    return s->segs.log ? spool_log_take(s, p, n, received_ms, err) : 0;
+    return s->segs.log ? spool_log_take(s, err) : 0;
 }
 
 /* ---- disk mode: out ---- */
 
-int record_look(const uint8_t *p, size_t have, uint64_t pos, size_t *ret_n, int64_t *ret_ms,
-                const char **ret_why)
+int record_look(uint32_t salt, const uint8_t *p, size_t have, uint64_t pos, size_t *ret_n,
+                int64_t *ret_ms, const char **ret_why)
 {
     uint32_t head[2];
     if (have < RECORD_HEADER) return 0;
@@ -274,7 +288,7 @@ int record_look(const uint8_t *p, size_t have, uint64_t pos, size_t *ret_n, int6
     }
     if (head[0] > have - RECORD_HEADER) return 0;
     *ret_n = head[0];
-    if (head[1] == record_sum(p + RECORD_HEADER, head[0], pos, *ret_ms)) return 1;
+    if (head[1] == record_sum(salt, p + RECORD_HEADER, head[0], pos, *ret_ms)) return 1;
     *ret_why = "checksum differs";
     return -1;
 }
@@ -284,7 +298,8 @@ static int open_record(struct spool *s, struct err *err)
 {
     size_t have = s->back.n - s->back.off;
     const char *why;
-    int rc = record_look(s->back.p + s->back.off, have, s->ring.tail, &s->left, &s->left_ms, &why);
+    int rc = record_look(s->segs.salt, s->back.p + s->back.off, have, s->ring.tail, &s->left,
+                         &s->left_ms, &why);
     if (rc <= 0) s->left = 0;
     if (rc < 0) return segs_damaged(&s->segs, s->back_is_file ? have : 0, why, err);
     if (rc > 0) s->back.off += RECORD_HEADER;

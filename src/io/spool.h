@@ -32,7 +32,7 @@ struct spool_config {
     size_t ram_bytes;        /* size of the ring */
     const char *dir;         /* copied */
     uint64_t max_disk_bytes; /* quota; when reached spool_space() gives 0: back-pressure */
-    uint64_t segment_bytes;  /* 0: 64 MB */
+    uint64_t segment_bytes;  /* 0: 16 MB */
     uint64_t keep_bytes;  /* of a log: so much of what is done with stays, if the quota has room */
     const char *log_name; /* copied; no '/'. NULL: it will never be a log */
 };
@@ -58,12 +58,13 @@ KH_MUST ssize_t spool_refill(struct spool *s, struct err *err);
 
 /* --- as a log that outlives the process (docs/decisions/0003) ---
  *
- * Every commit is one write to the last file; as long as the consumer keeps up it is never read
- * back. After a crash of the process all of it is there. What a power cut takes: writing to the
- * disk is begun about every second and every 8 MB, without waiting for it, so about the last second
- * and what the file system holds back of its own accord (ext4: 5 s) may be gone; a file is synced
- * before the next one is begun, so at the most it is the last file. Whatever is gone is asked of
- * the source again; half of it is never taken for whole.
+ * What is received is written to the last file, 64 KB or more at once, and at the latest by
+ * spool_write(), or when anything is asked of the spool 50 ms after it came; as long as the
+ * consumer keeps up it is never read back. After a crash of the process all that was written is
+ * there. What a power cut takes: writing to the disk is begun about every second and every 8 MB,
+ * without waiting for it, so about the last second and what the file system holds back of its own
+ * accord (ext4: 5 s) may be gone; a file is synced when the next one holds 8 MB or a second has
+ * passed. Whatever is gone is asked of the source again; half of it is never taken for whole.
  *
  * No room, by quota or by disk (said once in a minute at most): files that are done with go first,
  * keep_bytes or not. Then the ring fills up, and spool_space() gives 0. What is in memory and could
@@ -77,6 +78,9 @@ KH_MUST ssize_t spool_refill(struct spool *s, struct err *err);
  * (where that finds the disk full: with what comes after it); and what was consumed stays until
  * spool_done(). The files stay at close. Once is enough. Needs log_name. */
 KH_MUST int spool_keep(struct spool *s, struct err *err);
+/* What has been received is about to be applied: have it in the files before. No room for it is no
+ * failure. Cheap when there is nothing new, or no log. */
+KH_MUST int spool_write(struct spool *s, struct err *err);
 /* All before `pos` has been applied: it may go, but for the last keep_bytes. Cheap. */
 void spool_done(struct spool *s, uint64_t pos);
 /* The oldest position that can be read (again); of a spool that is no log: spool_head(). It can be

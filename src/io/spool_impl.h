@@ -3,7 +3,8 @@
 //
 // A record, in the files and in the blocks: u32 length of the payload, u32 checksum, i64 time of
 // receipt (unix ms), payload. The checksum is the low half of XXH3 of the payload, seeded with its
-// position and time: so that a record is only right in its own place.
+// position and time and the files' salt: so that a record is only right in its own place, and what
+// an older file left behind the end is none.
 #ifndef KEYHAUL_IO_SPOOL_IMPL_H
 #define KEYHAUL_IO_SPOOL_IMPL_H
 
@@ -48,7 +49,9 @@ struct spool {
     int64_t told_ms;          /* when that was said last, 0 never */
 
     /* of a log */
-    uint64_t logged; /* in the files up to here, and all before it; UINT64_MAX: it is none */
+    uint64_t logged;     /* in the files up to here, and all before it; UINT64_MAX: it is none */
+    size_t log_bytes;    /* so much is gathered before it is written ... */
+    int64_t gathered_ms; /* ... unless it has begun to be so long ago (monotonic), 0 not yet seen */
     uint64_t done, keep_bytes;
     int64_t write_back_ms; /* monotonic, of the last one */
     struct err trouble;    /* of a call that cannot tell; code 0 none */
@@ -79,21 +82,23 @@ static inline uint8_t *spool_ring_at(const struct spool *s, uint64_t pos)
     return s->wr + (at >= back ? 0 : s->ring.size) - back;
 }
 
-static inline uint32_t record_sum(const uint8_t *payload, size_t n, uint64_t pos, int64_t ms)
+static inline uint32_t record_sum(uint32_t salt, const uint8_t *payload, size_t n, uint64_t pos,
+                                  int64_t ms)
 {
-    return (uint32_t)XXH3_64bits_withSeed(payload, n, pos + (uint64_t)ms * 0x9e3779b97f4a7c15ULL);
+    uint64_t seed = pos + (uint64_t)ms * 0x9e3779b97f4a7c15ULL + salt * 0xd6e8feb86659fd93ULL;
+    return (uint32_t)XXH3_64bits_withSeed(payload, n, seed);
 }
-static inline void record_header(uint8_t header[RECORD_HEADER], const uint8_t *payload, size_t n,
-                                 uint64_t pos, int64_t ms)
+static inline void record_header(uint8_t header[RECORD_HEADER], uint32_t salt,
+                                 const uint8_t *payload, size_t n, uint64_t pos, int64_t ms)
 {
-    uint32_t head[2] = {(uint32_t)n, record_sum(payload, n, pos, ms)};
+    uint32_t head[2] = {(uint32_t)n, record_sum(salt, payload, n, pos, ms)};
     memcpy(header, head, 8);
     memcpy(header + 8, &ms, 8);
 }
 /* Look at what stands in `have` bytes: 1 a whole record of position pos, 0 not all of it is there,
  * -1 damaged, *ret_why tells. */
-int record_look(const uint8_t *p, size_t have, uint64_t pos, size_t *ret_n, int64_t *ret_ms,
-                const char **ret_why);
+int record_look(uint32_t salt, const uint8_t *p, size_t have, uint64_t pos, size_t *ret_n,
+                int64_t *ret_ms, const char **ret_why);
 
 /* --- spool.c --- */
 
@@ -107,14 +112,21 @@ void spool_no_room(struct spool *s);
 
 /* --- spool_log.c --- */
 
-/* n bytes have come into the ring, at p. */
-KH_MUST int spool_log_take(struct spool *s, uint8_t *p, size_t n, int64_t ms, struct err *err);
+/* Something has been received. Written when enough has. */
+KH_MUST int spool_log_take(struct spool *s, struct err *err);
+/* Not all of it is in the files, or the last try found no room. */
+static inline bool spool_log_waits(const struct spool *s)
+{
+    return s->segs.log && (s->logged < s->tail || s->no_room);
+}
+/* Then look whether it is time to write. What goes wrong is told by the next spool_log_step(). */
+void spool_log_tend(struct spool *s);
+/* ... and it is. */
+void spool_log_urge(struct spool *s);
 /* Write all that is not in the files yet. It may be that there is no room. */
 KH_MUST int spool_log_catch_up(struct spool *s, struct err *err);
 /* The same, and not held up by the quota. */
 KH_MUST int spool_log_finish(struct spool *s, struct err *err);
-/* As catching up, when it is time; what goes wrong is told by the next spool_log_step(). */
-void spool_log_retry(struct spool *s);
 /* Without room: give up keeping in memory what is done with. False: there is nothing such. */
 bool spool_log_release(struct spool *s);
 /* Bytes that one append may bring, after deletion of files that nobody needs. */

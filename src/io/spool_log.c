@@ -6,10 +6,11 @@
 //   ring                         │──────────────────────│                   RAM mode: up to the
 //   tail
 //
-// Without room on the disk the files end at `logged`, before the tail. What they lack is, in order:
-// the end of the ring, from `logged` on (kept there though it may be consumed: `pin`); what is left
-// of the back block, unless `logged` is beyond it; the side block. spool_log_catch_up() writes
-// that.
+// What was received last is not written before there is enough of it, see spool.h, and none of it
+// as long as there is no room on the disk: the files end at `logged`, before the tail. What they
+// lack is, in order: the end of the ring, from `logged` on (kept there though it may be consumed:
+// `pin`); what is left of the back block, unless `logged` is beyond it; the side block.
+// spool_log_catch_up() writes that.
 //
 // Room is made, in this order: files that are done with go, though keep_bytes would hold them; when
 // none is left, what is done with need not be written at all and the log begins anew behind it;
@@ -25,6 +26,8 @@
 
 #define WRITE_BACK_MS 1000
 #define STARVE_MS     1000
+#define GATHER_MS     50
+#define PIECES        (SEGS_IOV_MAX / 2)
 
 /* ---- room ---- */
 
@@ -36,6 +39,7 @@ static uint64_t needless_until(const struct spool *s)
 
 static bool drop_needless(struct spool *s)
 {
+    if (segs_drop_spare(&s->segs)) return true;
     if (!s->segs.head || segs_first_end(&s->segs) > needless_until(s)) return false;
     segs_drop_head(&s->segs);
     return true;
@@ -67,22 +71,26 @@ bool spool_log_release(struct spool *s)
 
 /* ---- writing ---- */
 
-static void write_back_when_due(struct spool *s, int64_t now)
+static int write_back_when_due(struct spool *s, int64_t now, struct err *err)
 {
-    if (s->segs.dirty_bytes == 0 || now - s->write_back_ms < WRITE_BACK_MS) return;
-    segs_write_back(&s->segs);
+    if (now - s->write_back_ms < WRITE_BACK_MS) return 0;
     s->write_back_ms = now;
+    if (segs_settle(&s->segs, err) < 0) return -1;
+    segs_write_back(&s->segs);
+    return 0;
 }
 
 /* Append what comes after `logged`: 1, 0 no room (which is noted), -1. */
-static int put(struct spool *s, const struct iovec iov[2], size_t payload, struct err *err)
+static int put(struct spool *s, const struct segs_put *what, struct err *err)
 {
     for (;;) {
-        struct iovec copy[2] = {iov[0], iov[1]};
-        int rc = segs_append(&s->segs, s->logged, copy, payload, err);
+        const struct seg *tail = s->segs.tail;
+        int rc = segs_append(&s->segs, s->logged, what, err);
         if (rc > 0) {
-            s->logged += payload;
-            write_back_when_due(s, clock_mono_ms());
+            int64_t now = clock_mono_ms();
+            s->logged += what->payload;
+            if (s->segs.tail != tail) s->write_back_ms = now; /* of the one before, just begun */
+            if (write_back_when_due(s, now, err) < 0) return -1;
         }
         if (rc != 0) return rc;
         if (drop_needless(s)) continue;
@@ -91,58 +99,52 @@ static int put(struct spool *s, const struct iovec iov[2], size_t payload, struc
     }
 }
 
-int spool_log_take(struct spool *s, uint8_t *p, size_t n, int64_t ms, struct err *err)
+static int put_bytes(struct spool *s, uint8_t *p, size_t n, size_t payload, struct err *err)
 {
-    if (KH_UNLIKELY(s->logged != s->tail - n)) return 0; /* something before it comes first */
-    while (n) {
-        size_t most = s->side_bytes - RECORD_HEADER, step = n < most ? n : most;
-        uint8_t header[RECORD_HEADER];
-        record_header(header, p, step, s->logged, ms);
-        struct iovec iov[2] = {{header, sizeof(header)}, {p, step}};
-        int rc = put(s, iov, step, err);
-        if (rc <= 0) return rc;
-        p += step;
-        n -= step;
-    }
-    return 0;
+    struct iovec iov = {p, n};
+    return put(s, &(struct segs_put){&iov, 1, payload}, err);
 }
 
-/* Records of the ring's bytes from..to, as many as fit; returns bytes of the block. */
-static size_t compose(struct spool *s, uint64_t from, uint64_t to, uint8_t *block,
-                      size_t *ret_payload)
+/* Bytes of the ring as records: their headers, and where they stand. */
+struct pieces {
+    uint8_t header[PIECES][RECORD_HEADER];
+    struct iovec iov[2 * PIECES];
+};
+
+/* From..to, as many as fit. */
+static struct segs_put gather(struct spool *s, uint64_t from, uint64_t to, struct pieces *ret)
 {
-    size_t n = 0;
-    uint64_t pos = from;
-    while (pos < to && s->side_bytes - n > RECORD_HEADER) {
+    struct segs_put made = {.iov = ret->iov};
+    size_t room = s->side_bytes;
+    for (unsigned i = 0; i < PIECES && from < to && room > RECORD_HEADER; i++) {
         uint64_t end;
-        int64_t ms = marks_run(&s->marks, pos, &end);
-        size_t step = s->side_bytes - n - RECORD_HEADER;
+        int64_t ms = marks_run(&s->marks, from, &end);
         if (end > to) end = to;
-        if (step > end - pos) step = (size_t)(end - pos);
-        uint8_t *payload = block + n + RECORD_HEADER;
-        memcpy(payload, spool_ring_at(s, pos), step);
-        record_header(block + n, payload, step, pos, ms);
-        n += RECORD_HEADER + step;
-        pos += step;
+        size_t n = room - RECORD_HEADER;
+        if (n > end - from) n = (size_t)(end - from);
+        uint8_t *p = spool_ring_at(s, from);
+        record_header(ret->header[i], s->segs.salt, p, n, from, ms);
+        ret->iov[2 * i] = (struct iovec){ret->header[i], RECORD_HEADER};
+        ret->iov[2 * i + 1] = (struct iovec){p, n};
+        made.n_iov += 2;
+        made.payload += n;
+        from += n;
+        room -= RECORD_HEADER + n;
     }
-    *ret_payload = (size_t)(pos - from);
-    return n;
+    return made;
 }
 
 /* The end of the ring: 1 all of it is in the files, 0 no room, -1. */
 static int write_ring(struct spool *s, struct err *err)
 {
-    uint8_t *block = malloc(s->side_bytes);
-    if (!block) return err_set(err, ERR_NOMEM, "out of memory");
+    struct pieces pieces;
     int rc = 1;
     while (rc > 0 && s->logged < s->ring.tail) {
-        size_t payload, n = compose(s, s->logged, s->ring.tail, block, &payload);
-        struct iovec iov[2] = {{block, n}, {0}};
-        rc = put(s, iov, payload, err);
+        struct segs_put what = gather(s, s->logged, s->ring.tail, &pieces);
+        rc = put(s, &what, err);
         if (rc == 0 && skip_needless(s)) rc = 1;
         segs_read_from_end(&s->segs); /* as the ring has it */
     }
-    free(block);
     spool_set_pin(s);
     return rc;
 }
@@ -154,7 +156,7 @@ static void mend_back(struct spool *s)
     /* At least its old header stands before it, and is of no more use. */
     s->back.off -= RECORD_HEADER;
     uint8_t *record = s->back.p + s->back.off;
-    record_header(record, record + RECORD_HEADER, s->left, s->ring.tail, s->left_ms);
+    record_header(record, s->segs.salt, record + RECORD_HEADER, s->left, s->ring.tail, s->left_ms);
     s->left = 0;
 }
 
@@ -167,16 +169,14 @@ static size_t back_payload(const struct spool *s)
 static int write_back_block(struct spool *s, struct err *err)
 {
     mend_back(s);
-    struct iovec iov[2] = {{s->back.p + s->back.off, s->back.n - s->back.off}, {0}};
-    int rc = put(s, iov, back_payload(s), err);
+    int rc = put_bytes(s, s->back.p + s->back.off, s->back.n - s->back.off, back_payload(s), err);
     if (rc > 0) s->back.n = s->back.off = 0;
     return rc;
 }
 
 static int write_side(struct spool *s, struct err *err)
 {
-    struct iovec iov[2] = {{s->side.p, s->side.n}, {0}};
-    int rc = put(s, iov, s->side_payload, err);
+    int rc = put_bytes(s, s->side.p, s->side.n, s->side_payload, err);
     if (rc > 0) s->side.n = s->side_payload = 0;
     return rc;
 }
@@ -189,14 +189,33 @@ int spool_log_catch_up(struct spool *s, struct err *err)
         rc = write_back_block(s, err);
     if (rc > 0 && s->side.n) rc = write_side(s, err);
     if (rc > 0) s->no_room = false;
+    if (rc > 0) s->gathered_ms = 0;
     return rc < 0 ? -1 : 0;
 }
 
-void spool_log_retry(struct spool *s)
+int spool_log_take(struct spool *s, struct err *err)
 {
-    if (s->trouble.code || clock_mono_ms() < s->no_room_until_ms) return;
+    if (s->tail - s->logged < s->log_bytes || s->no_room) return 0;
+    return spool_log_catch_up(s, err);
+}
+
+int spool_write(struct spool *s, struct err *err)
+{
+    if (!spool_log_waits(s) || s->no_room) return 0;
+    return spool_log_catch_up(s, err);
+}
+
+void spool_log_urge(struct spool *s)
+{
     struct err err;
-    if (spool_log_catch_up(s, &err) < 0) s->trouble = err;
+    if (!s->trouble.code && spool_log_catch_up(s, &err) < 0) s->trouble = err;
+}
+
+void spool_log_tend(struct spool *s)
+{
+    int64_t now = clock_mono_ms();
+    if (s->gathered_ms == 0) s->gathered_ms = now;
+    if (now >= (s->no_room ? s->no_room_until_ms : s->gathered_ms + GATHER_MS)) spool_log_urge(s);
 }
 
 int spool_log_finish(struct spool *s, struct err *err)
@@ -235,11 +254,11 @@ static int relieve(struct spool *s, int64_t now, struct err *err)
 
 int spool_log_step(struct spool *s, struct err *err)
 {
-    if (s->segs.dirty_bytes == 0 && !s->no_room) return 0;
+    bool waits = spool_log_waits(s);
+    if (s->segs.dirty_bytes == 0 && !waits && !s->trouble.code) return 0;
     int64_t now = clock_mono_ms();
-    write_back_when_due(s, now);
-    if (!s->no_room) return 0;
-    spool_log_retry(s);
+    if (write_back_when_due(s, now, err) < 0) return -1;
+    if (waits) spool_log_tend(s);
     if (s->trouble.code) {
         *err = s->trouble;
         return -1;
@@ -249,50 +268,41 @@ int spool_log_step(struct spool *s, struct err *err)
 
 /* ---- becoming one ---- */
 
-static int put_front(struct segs *front, uint64_t pos, uint8_t *p, size_t n, size_t payload,
-                     struct err *err)
-{
-    struct iovec iov[2] = {{p, n}, {0}};
-    return segs_append(front, pos, iov, payload, err);
-}
-
 /* What is before the files, in the ring and perhaps in the back block: 1, 0 no room, -1. */
-static int fill_front(struct spool *s, struct segs *front, uint8_t *block, struct err *err)
+static int fill_front(struct spool *s, struct segs *front, struct err *err)
 {
+    struct pieces pieces;
     uint64_t pos = s->ring.head, until = segs_first(&s->segs);
     uint64_t in_ring = until < s->ring.tail ? until : s->ring.tail;
     int rc = 1;
     while (rc > 0 && pos < in_ring) {
-        size_t payload, n = compose(s, pos, in_ring, block, &payload);
-        rc = put_front(front, pos, block, n, payload, err);
-        pos += payload;
+        struct segs_put what = gather(s, pos, in_ring, &pieces);
+        rc = segs_append(front, pos, &what, err);
+        pos += what.payload;
     }
     if (rc <= 0 || pos == until) return rc;
     mend_back(s);
-    return put_front(front, pos, s->back.p + s->back.off, s->back.n - s->back.off,
-                     (size_t)(until - pos), err);
+    struct iovec iov = {s->back.p + s->back.off, s->back.n - s->back.off};
+    return segs_append(front, pos, &(struct segs_put){&iov, 1, (size_t)(until - pos)}, err);
 }
 
 /* Over the quota if need be, by no more than the ring. */
 static int write_front(struct spool *s, struct err *err)
 {
-    uint8_t *block = malloc(s->side_bytes);
-    if (!block) return err_set(err, ERR_NOMEM, "out of memory");
     struct segs front;
-    int rc = segs_init(&front, s->segs.dir, s->segs.name, UINT64_MAX, s->segs.segment_bytes, err);
-    if (rc == 0) {
-        front.log = front.dir_made = true;
-        rc = fill_front(s, &front, block, err);
-        if (rc > 0)
-            rc = segs_join(&front, &s->segs, err);
-        else if (rc == 0)
-            log_warn("no room in %s for what is in memory (the disk is full): after a crash that "
-                     "is asked of the source again",
-                     s->segs.dir);
-        segs_clear(&front);
-        segs_release(&front);
-    }
-    free(block);
+    if (segs_init(&front, s->segs.dir, s->segs.name, UINT64_MAX, s->segs.segment_bytes, err) < 0)
+        return -1;
+    front.log = front.dir_made = true;
+    front.salt = s->segs.salt;
+    int rc = fill_front(s, &front, err);
+    if (rc > 0)
+        rc = segs_join(&front, &s->segs, err);
+    else if (rc == 0)
+        log_warn("no room in %s for what is in memory (the disk is full): after a crash that is "
+                 "asked of the source again",
+                 s->segs.dir);
+    segs_clear(&front);
+    segs_release(&front);
     return rc;
 }
 
@@ -319,7 +329,7 @@ void spool_done(struct spool *s, uint64_t pos)
     uint64_t until = s->done < s->ring.head ? s->done : s->ring.head;
     until = until > s->keep_bytes ? until - s->keep_bytes : 0;
     while (s->segs.head != s->segs.tail && segs_first_end(&s->segs) <= until)
-        segs_drop_head(&s->segs);
+        segs_retire_head(&s->segs);
 }
 
 uint64_t spool_first(const struct spool *s)
@@ -419,7 +429,7 @@ int spool_seek(struct spool *s, uint64_t pos, struct err *err)
 /* ---- after a former run ---- */
 
 /* How much of a file is whole records; see segs_check_fn. ctx: a block. */
-static int check_records(void *ctx, int fd, uint64_t pos, uint64_t *ret_bytes,
+static int check_records(void *ctx, const struct segs *q, int fd, uint64_t pos, uint64_t *ret_bytes,
                          uint64_t *ret_payload)
 {
     uint8_t *block = ctx;
@@ -431,8 +441,8 @@ static int check_records(void *ctx, int fd, uint64_t pos, uint64_t *ret_bytes,
         size_t off = 0, n;
         int64_t ms;
         const char *why;
-        while ((rc = record_look(block + off, (size_t)got - off, pos + payload, &n, &ms, &why)) >
-               0) {
+        while ((rc = record_look(q->salt, block + off, (size_t)got - off, pos + payload, &n, &ms,
+                                 &why)) > 0) {
             off += RECORD_HEADER + n;
             payload += n;
         }

@@ -46,6 +46,8 @@ static void test_runs(void **state)
             assert_int_equal(marks_add(&m, 100 + n * 10, (int64_t)n, &err), 0);
         assert_int_equal(marks_run(&m, 125, &end), 2);
         assert_int_equal(end, 130);
+        assert_int_equal(marks_time_at(&m, 101), 0); /* a reader elsewhere */
+        assert_int_equal(m.run_cursor - m.first, 2);
         assert_int_equal(marks_run(&m, 130, &end), 3);
         assert_int_equal(end, 140);
         assert_int_equal(marks_run(&m, 100, &end), 0); /* back */

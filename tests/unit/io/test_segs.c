@@ -45,7 +45,7 @@ static int append(struct segs *q, uint64_t pos, char letter, size_t n)
     struct err err = {.msg = ""};
     memset(bytes, letter, n);
     struct iovec iov[2] = {{bytes, n / 3}, {bytes + n / 3, n - n / 3}};
-    int rc = segs_append(q, pos, iov, n / 2, &err);
+    int rc = segs_append(q, pos, &(struct segs_put){iov, 2, n / 2}, &err);
     if (rc < 0) fail_msg("%s", err.msg);
     return rc;
 }
@@ -152,9 +152,128 @@ static void test_log(void **state)
     assert_int_equal(kit_files(kit.dir, NULL, 0), 0);
 }
 
-/* All of a file is whole, but for what comes behind a '!'. */
-static int check(void *ctx, int fd, uint64_t pos, uint64_t *ret_bytes, uint64_t *ret_payload)
+static off_t size_of(const char *path)
 {
+    struct stat st;
+    return stat(path, &st) == 0 ? st.st_size : -1;
+}
+
+/* A log of files that hold two pieces each, of the letters from `letter` on. */
+static void two_files(struct segs *q, uint64_t quota)
+{
+    init(q, "x", quota, 200);
+    q->log = true;
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(append(q, 100 + 40 * i, (char)('a' + i), 80), 1);
+    assert_int_equal(kit_files(kit.dir, NULL, 0), 2);
+}
+
+/* What is done with is written over: nobody reads what it was. */
+static void test_spare(void **state)
+{
+    (void)state;
+    struct segs q;
+    struct err err;
+    char first[200], path[200];
+    struct stat before, after;
+    two_files(&q, 10000);
+    snprintf(first, sizeof(first), "%s/x-%016x.seg", kit.dir, 100);
+    assert_int_equal(stat(first, &before), 0);
+    segs_retire_head(&q);
+    assert_non_null(q.spare);
+    assert_int_equal(access(first, F_OK), -1);
+    assert_int_equal(kit_files(kit.dir, NULL, 0), 2);
+    assert_int_equal(q.file_bytes, 2 * 192);
+    assert_int_equal(append(&q, 260, 'x', 20), 1);
+    assert_null(q.spare);
+    assert_true(q.unsettled);
+    snprintf(path, sizeof(path), "%s/x-%016x.seg", kit.dir, 260);
+    assert_int_equal(stat(path, &after), 0);
+    assert_true(before.st_ino == after.st_ino && after.st_size == 192);
+    assert_int_equal(q.file_bytes, 2 * 192);
+    expect(&q, 'c', 80);
+    expect(&q, 'd', 80);
+    expect(&q, 'x', 20);
+    expect(&q, 0, 0); /* not the rest of what it was */
+    assert_int_equal(append(&q, 270, 'y', 30), 1);
+    expect(&q, 'y', 30);
+    assert_int_equal(q.file_bytes, 2 * 192);
+    assert_int_equal(append(&q, 285, 'z', 110), 1); /* up to its end, and not beyond */
+    assert_int_equal(kit_files(kit.dir, NULL, 0), 2);
+    assert_int_equal(append(&q, 340, 'w', 50), 1);
+    assert_int_equal(kit_files(kit.dir, NULL, 0), 3);
+    assert_true(q.unsettled);
+    assert_int_equal(segs_settle(&q, &err), 0);
+    assert_false(q.unsettled);
+    assert_int_equal(q.file_bytes, 3 * 192 - 110);
+    segs_retire_head(&q);
+    segs_retire_head(&q); /* one is enough */
+    assert_int_equal(kit_files(kit.dir, NULL, 0), 2);
+    assert_int_equal(append(&q, 365, 'v', 150), 1);
+    assert_int_equal(q.tail->size, 192);
+    assert_int_equal(append(&q, 440, 'u', 150), 1);
+    segs_retire_head(&q);
+    assert_int_equal(q.head->pos, 365);
+    /* Too old: its pages are not in memory any more. */
+    segs_drop_spare(&q);
+    segs_retire_head(&q);
+    assert_int_equal(q.spare->size, 192);
+    q.spare->begun_ms -= 3600000;
+    uint64_t end = segs_end(&q);
+    assert_int_equal(append(&q, end, 't', 150), 1);
+    assert_null(q.spare);
+    assert_int_equal(size_of(q.tail->path), 182);
+    segs_clear(&q);
+    segs_release(&q);
+    assert_int_equal(kit_files(kit.dir, NULL, 0), 0);
+}
+
+/* It counts, and goes before anything else has to. */
+static void test_spare_quota(void **state)
+{
+    (void)state;
+    struct segs q;
+    struct err err;
+    char path[200];
+    two_files(&q, 3 * 192);
+    segs_retire_head(&q);
+    assert_int_equal(segs_room(&q), 192 - 32);
+    assert_int_equal(append(&q, 260, 'x', 20), 1);
+    assert_int_equal(segs_room(&q), 192 - 32); /* of another file, or over what is there: 140 */
+    assert_int_equal(append(&q, 270, 'y', 140), 1);
+    assert_int_equal(append(&q, 340, 'z', 160), 1);
+    assert_int_equal(q.file_bytes, 3 * 192);
+    assert_int_equal(segs_room(&q), 0);
+    assert_int_equal(append(&q, 420, 'v', 20), 0);
+    assert_true(q.quota_hit);
+    segs_retire_head(&q);
+    assert_int_equal(segs_room(&q), 0); /* for a file of its own */
+    assert_int_equal(append(&q, 420, 'v', 20), 1);
+    assert_int_equal(segs_room(&q), 140);
+    assert_int_equal(append(&q, 430, 'u', 140), 1);
+    segs_retire_head(&q);
+    assert_true(segs_drop_spare(&q));
+    assert_false(segs_drop_spare(&q));
+    assert_int_equal(q.file_bytes, 2 * 192);
+    segs_retire_head(&q);
+    assert_int_equal(append(&q, 500, 'w', 40), 1);
+    snprintf(path, sizeof(path), "%s/x-%016x.seg", kit.dir, 500);
+    assert_int_equal(size_of(path), 192);
+    assert_int_equal(segs_sync(&q, &err), 0);
+    segs_retire_head(&q);
+    assert_int_equal(kit_files(kit.dir, NULL, 0), 2);
+    segs_release(&q); /* a log that has ended in order holds nothing else */
+    assert_int_equal(kit_files(kit.dir, NULL, 0), 1);
+    assert_int_equal(size_of(path), 32 + 40);
+    assert_int_equal(segs_remove_left(kit.dir, "x", &err), 0);
+    assert_int_equal(kit_files(kit.dir, NULL, 0), 0);
+}
+
+/* All of a file is whole, but for what comes behind a '!'. */
+static int check(void *ctx, const struct segs *q, int fd, uint64_t pos, uint64_t *ret_bytes,
+                 uint64_t *ret_payload)
+{
+    (void)q;
     uint8_t bytes[2000];
     uint64_t *asked = ctx;
     *asked += pos;
@@ -226,13 +345,30 @@ static void test_recover(void **state)
     assert_int_equal(kit_files(kit.dir, NULL, 0), 2);
     segs_clear(&q);
     segs_release(&q);
+
+    /* Of two runs that knew nothing of each other. */
+    leave(2);
+    char other[200];
+    init(&q, "y", 10000, 200);
+    q.log = true;
+    assert_int_equal(append(&q, 1050, 'q', 100), 1);
+    segs_release(&q);
+    snprintf(path, sizeof(path), "%s/x-%016x.seg", kit.dir, 1050);
+    snprintf(other, sizeof(other), "%s/y-%016x.seg", kit.dir, 1050);
+    assert_int_equal(rename(other, path), 0);
+    init(&q, "x", 10000, 500);
+    assert_int_equal(segs_recover(&q, check, &asked, &err), 0);
+    assert_int_equal(segs_end(&q), 1050);
+    assert_int_equal(kit_files(kit.dir, NULL, 0), 1);
+    segs_clear(&q);
+    segs_release(&q);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_queue),
-        cmocka_unit_test(test_log),
+        cmocka_unit_test(test_queue),   cmocka_unit_test(test_log),
+        cmocka_unit_test(test_spare),   cmocka_unit_test(test_spare_quota),
         cmocka_unit_test(test_recover),
     };
     return cmocka_run_group_tests_name("segs", tests, make_root, drop_root);
