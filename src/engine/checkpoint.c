@@ -5,22 +5,38 @@
 #include "base/num.h"
 
 #include <ctype.h>
-#include <stdio.h>
 #include <string.h>
 
 #define NO_ID "-" /* stands for a history without an id */
 
+static char *put_word(char *at, const char *word)
+{
+    size_t n = strlen(word);
+    *at++ = ' ';
+    memcpy(at, word, n);
+    return at + n;
+}
+
+static char *put_number(char *at, uint64_t n)
+{
+    *at++ = ' ';
+    at += num_put_u64(at, n);
+    return at;
+}
+
+/* Once for each batch: by hand. */
 size_t checkpoint_put(char out[CHECKPOINT_VALUE_MAX], const struct checkpoint *c)
 {
-    int n;
-    const char *space = c->load[0] ? " " : "";
-    if (c->kind == CHECKPOINT_LOADING)
-        n = snprintf(out, CHECKPOINT_VALUE_MAX, "1 loading %s%s%s", c->owner, space, c->load);
-    else
-        n = snprintf(out, CHECKPOINT_VALUE_MAX, "1 stream %s %s %llu %llu%s%s", c->owner,
-                     c->replid[0] ? c->replid : NO_ID, (unsigned long long)c->offset,
-                     (unsigned long long)c->db, space, c->load);
-    return (size_t)n;
+    bool loading = c->kind == CHECKPOINT_LOADING;
+    *out = '1';
+    char *at = put_word(put_word(out + 1, loading ? "loading" : "stream"), c->owner);
+    if (!loading) {
+        at = put_word(at, c->replid[0] ? c->replid : NO_ID);
+        at = put_number(put_number(at, c->offset), c->db);
+    }
+    if (c->load[0]) at = put_word(at, c->load);
+    *at = 0;
+    return (size_t)(at - out);
 }
 
 static int strange(struct err *err)
