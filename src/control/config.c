@@ -343,6 +343,11 @@ static int read_task(struct task_config *t, const struct option_values *v, struc
     t->name = options_text(v, OPTION_TASK);
     t->state_dir = options_text(v, OPTION_STATE_DIR);
     t->restart = options_given(v, OPTION_RESTART);
+    t->no_resume = takes(v, OPTION_RESUME) && options_choice(v, OPTION_RESUME) == 1;
+    if (t->no_resume && t->type == TASK_INCREMENTAL)
+        return err_set(err, ERR_USAGE,
+                       "--resume no: once lost, everything is copied again, and with --type "
+                       "incremental nothing is copied");
     if (read_source(t, v, err) < 0 || read_target(t, v, err) < 0) return -1;
     t->source.prefer_replica = options_given(v, OPTION_SOURCE_PREFER_REPLICA);
     if (check_shared_tls(t, v, err) < 0 || check_sentinels(t, v, err) < 0) return -1;

@@ -142,6 +142,11 @@ int migrate_read_plan(struct run *r, struct err *err)
     case CHECKPOINT_LOADING: r->plan = PLAN_RELOAD; break;
     case CHECKPOINT_STREAM: r->plan = restart ? PLAN_RELOAD : PLAN_STREAM; break;
     }
+    if (r->plan == PLAN_STREAM && r->cfg->no_resume)
+        return err_set(err, ERR_REFUSED,
+                       "task %s can go on where it stands: leave out --resume no, or begin anew "
+                       "with --restart",
+                       state_name(r->state));
     if (r->plan == PLAN_STREAM && r->cluster && migrate_read_slots(r, err) < 0) return -1;
     if (r->member) {
         shard_read_plan(r);
@@ -229,7 +234,7 @@ static int give_time_back(struct run *r, struct err *err)
 /* The source can tell where we are, and so can the next run. */
 static bool can_resume(const struct run *r)
 {
-    return r->mark.replid[0] != 0;
+    return !r->cfg->no_resume && r->mark.replid[0] != 0;
 }
 
 /* Changes only: that is where they begin, whatever happens from here on. A primary names the

@@ -13,6 +13,7 @@
 static bool is_kept(const struct option_def *def)
 {
     if (!(def->commands & OPTION_COMMAND_MIGRATE)) return false;
+    if (def == option_def(OPTION_RESUME)) return true;
     switch (def->group) {
     case OPTION_GROUP_SERVERS:
     case OPTION_GROUP_DATA:

@@ -39,6 +39,7 @@ struct task_config {
     const char *name;       /* --task; NULL: made of both addresses (control/state.h) */
     const char *state_dir;  /* NULL: the default one */
     bool restart;           /* begin anew, with a new snapshot */
+    bool no_resume;         /* no checkpoint in the stream, no log: lost once, copied again */
     const char *backup;     /* backup: RDB file to write; NULL: the target is a server */
     bool force;             /* backup: replace that file */
     const char *file; /* restore: RDB or AOF, "-" standard input; NULL: the source is a server */

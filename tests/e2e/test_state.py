@@ -590,3 +590,61 @@ def test_nothing_to_finish(keyhaul, source, target, tasks, proxy):
     r = tasks.run("finish", "shop")
     assert r.returncode == 3 and "moved nothing" in r.stderr, r
     assert tasks.names() == []
+
+
+# -- without ---------------------------------------------------------------------------------------
+
+def log_files(k):
+    return [f for _, _, files in os.walk(os.path.join(k.dir, "spool")) for f in files]
+
+
+def sets(server):
+    return int(re.search(r"calls=(\d+)", server.connect().info("commandstats")["cmdstat_set"])[1])
+
+
+def test_no_resume(streaming, tasks, source, target, keyhaul):
+    """Neither the target nor the disk is told how far the stream is: it is copied again."""
+    k = streaming("--resume", "no")
+    told = {c: target.call("GET", c) for c in checkpoints(target)}
+    assert all(b"loading" in v for v in told.values()), told
+    before = sets(target)
+    for i in range(50):
+        source.call("INCR", "visits")
+        source.call("RPUSH", "list", i)
+    k.wait_caught_up()
+    assert {c: target.call("GET", c) for c in checkpoints(target)} == told
+    assert log_files(k) == []
+    assert sets(target) - before == 1  # what wait_caught_up sets
+    k.proc.send_signal(signal.SIGKILL)
+    k.wait()
+    source.call("INCR", "visits")
+    source.call("DEL", "k7")
+    k = keyhaul(source, target, "--state-dir", tasks.dir, "--task", "shop", "--resume", "no",
+                "--until", "caught-up")
+    k.expect(0, "caught up, lag 0")
+    assert target.call("GET", "visits") == b"51" and target.call("LLEN", "list") == 50
+    assert checkpoints(target) == [] and tasks.names() == []
+    assert_equal(source, target)
+
+
+def test_resume_is_not_thrown_away(streaming, tasks, source, target, keyhaul):
+    k = streaming()
+    k.finish()
+    source.call("INCR", "visits")
+    told = checkpoints(target)
+    assert len(told) == 1 and log_files(k) != []
+    again = ("--state-dir", tasks.dir, "--task", "shop", "--resume", "no")
+    keyhaul(source, target, *again).expect(3, "leave out --resume no", "--restart")
+    assert target.call("GET", "visits") is None
+    assert checkpoints(target) == told
+    keyhaul(source, target, *again, "--restart").finish()
+    assert_equal(source, target)
+    # and back: it has to be copied once more, then it can be gone on with
+    k = streaming()
+    k.wait_metric(lambda m: m["snapshots"] == 3)
+    k.finish()
+    assert any(b" stream " in target.call("GET", c) for c in checkpoints(target))
+
+
+def test_no_resume_of_changes_alone(source, target, keyhaul):
+    keyhaul(source, target, "--resume", "no", "--type", "incremental").expect(2, "--resume no")
