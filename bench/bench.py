@@ -8,6 +8,8 @@ us per key: of keyhaul itself, of source and target while it ran, and of source 
 REPLICAOF (a replica has no third process: compare the sums). Both use a diskless source without
 delay; the replica loads as --native-load says (the server's default writes the snapshot to disk
 first). Stream rows: CPU per command, the sustained rate, and the lag of a probe at 5,000 writes/s.
+Resume row: what checkpoints and the spool's log cost, --resume yes beside --resume no in turn, at
+least five times; the ratio is the median of the pairs'.
 Inspect row: RDBs of 100 to 240 MB that lie in the page cache, by keyhaul alone, on one core: passed
 over for the report, and each value decoded, sorted and hashed for the lines. With --before also by
 another build, run by run in turn.
@@ -75,7 +77,7 @@ ROWS = {  # name: (keys at scale 1, words, fill)
     "mixed": (1_000_000, "mixed types, half with TTL", scripted(LUA_MIXED)),
     "big": (200, "strings of 5 MB", big_values),
 }
-STREAM_ROWS = ("stream", "lag")
+STREAM_ROWS = ("stream", "lag", "resume")
 INSPECT = (  # words, compressed, ((fill, keys at scale 1), ...)
     ("mixed, and strings of 1 KB", False, ((scripted(LUA_MIXED), 2_000_000),
                                            (scripted(LUA_STRINGS, 1000), 110_000))),
@@ -151,7 +153,7 @@ class Bench:
     def attached(self, who):
         """Two fresh servers and a mover between them that has caught up."""
         source, target = self.new_server("source"), self.new_server("target")
-        m = self.mover(who, source, target)
+        m = self.mover(who, source, target, *(("--resume", "no") if who == "off" else ()))
         with source.connect() as c:
             c.call("SET", "ready", 1)
         wait_for(lambda: target.call("GET", "ready") == b"1", 60)
@@ -172,7 +174,7 @@ class Bench:
     def stream_run(self, who, count):
         source, target, m = self.attached(who)
         try:
-            before = source.cpu_s(), target.cpu_s(), 0 if who == "native" else m.cpu_s()
+            before = source.cpu_s(), target.cpu_s(), cpu_s(m)
             start = time.monotonic()
             writers = [multiprocessing.Process(target=pour, args=(source.address, w, count // 3))
                        for w in range(3)]
@@ -190,13 +192,37 @@ class Bench:
             out = {"wall_s": wall, "rate": n / wall, "behind_s": wall - written,
                    "source_us": (source.cpu_s() - before[0]) * 1e6 / n,
                    "target_us": (target.cpu_s() - before[1]) * 1e6 / n,
-                   "mover_us": 0.0 if who == "native" else (m.cpu_s() - before[2]) * 1e6 / n,
+                   "mover_us": (cpu_s(m) - before[2]) * 1e6 / n,
                    "rss_mb": (target if who == "native" else m).peak_rss_mb()}
+            if who == "on" and not self.written(target):
+                raise SystemExit("bench: no checkpoint on the target")
             return out
         finally:
             m.close()
             source.stop()
             target.stop()
+
+    @staticmethod
+    def written(target):
+        return any(k.startswith(b"keyhaul:checkpoint:") and b" stream " in target.call("GET", k)
+                   for k in target.call("KEYS", "keyhaul:checkpoint:*"))
+
+    def resume_row(self):
+        """What going on later costs: with checkpoints and the log, and without, in turn."""
+        count = max(20_000, int(2_000_000 * self.opts.scale))
+        seconds = max(3.0, 10 * self.opts.scale)
+        pairs = []
+        for i in range(max(5, self.opts.runs)):
+            pair = {}
+            for who in ("off", "on") if i % 2 else ("on", "off"):
+                note("resume, pair %d: %s" % (i + 1, who))
+                pair[who] = {**self.stream_run(who, count), **self.lag_run(who, seconds)}
+            pairs.append(pair)
+        ratios = {k: statistics.median(p["on"][k] / p["off"][k] for p in pairs)
+                  for k in ("mover_us", "drip_us", "source_us", "target_us", "p50_ms")}
+        self.results.append({"row": "resume", "commands": count, "pairs": len(pairs),
+                             "what": "--resume yes beside no", "ratio": ratios,
+                             **{w: medians([p[w] for p in pairs]) for w in ("on", "off")}})
 
     def lag_row(self):
         seconds = max(3.0, 15 * self.opts.scale)
@@ -214,6 +240,7 @@ class Bench:
         writer = multiprocessing.Process(target=drip, args=(source.address, seconds))
         lags, last = [], b""
         try:
+            before = cpu_s(m)
             writer.start()
             with target.connect() as c:
                 end = time.monotonic() + seconds
@@ -225,6 +252,7 @@ class Bench:
                     else:
                         time.sleep(0.0001)
             writer.join()
+            drip_us = (cpu_s(m) - before) * 1e6 / (5000 * seconds)
         finally:
             writer.kill()
             m.close()
@@ -234,7 +262,7 @@ class Bench:
             raise SystemExit("bench: %s: only %d probes arrived" % (who, len(lags)))
         lags.sort()
         return {"p50_ms": lags[len(lags) // 2], "p99_ms": lags[int(len(lags) * 0.99)],
-                "max_ms": lags[-1], "probes": len(lags)}
+                "max_ms": lags[-1], "probes": len(lags), "drip_us": drip_us}
 
 
     # -- decoding ------------------------------------------------------------------------------
@@ -284,6 +312,20 @@ class Bench:
         return {"wall_s": wall, "mb_per_s": os.path.getsize(path) / 1e6 / wall,
                 "mb_per_cpu_s": os.path.getsize(path) / 1e6 / cpu,
                 "keys_per_s": self.inspect_keys / wall, "cpu_s": cpu, "rss_mb": rss}
+
+
+def cpu_s(m):
+    """Of keyhaul's threads, to the nanosecond where the kernel tells it: some runs are short."""
+    if isinstance(m, Native):
+        return 0.0
+    try:
+        told = 0
+        for task in os.listdir("/proc/%d/task" % m.proc.pid):
+            with open("/proc/%d/task/%s/schedstat" % (m.proc.pid, task)) as f:
+                told += int(f.read().split()[0])
+        return told / 1e9
+    except FileNotFoundError:
+        return m.cpu_s()
 
 
 def pour(address, writer, count):
@@ -351,7 +393,7 @@ def print_table(results, opts):
     print(line % ("", "", "wall s", "keyhaul", "source", "target", "sum", "rss MB"))
     print("-" * 91)
     for r in results:
-        if r["row"] in ("lag", "inspect"):
+        if r["row"] in ("lag", "resume", "inspect"):
             continue
         words = "%s %s" % (short(r.get("keys") or r["commands"]), r["what"])
         for who, text in zip(("native", "keyhaul"), textwrap.wrap(words, 29) + [""]):
@@ -378,6 +420,17 @@ def print_table(results, opts):
             for who in ("native", "keyhaul"):
                 x = r[who]
                 print("  %-26s %8.2f  %8.2f  %8.2f" % (who, x["p50_ms"], x["p99_ms"], x["max_ms"]))
+
+
+    for r in results:
+        if r["row"] == "resume":
+            print("going on later (median of %d pairs)     on       off     ratio" % r["pairs"])
+            for key, text in (("mover_us", "keyhaul, us per command"),
+                              ("drip_us", "the same at 5,000/s"),
+                              ("source_us", "source, us per command"),
+                              ("target_us", "target, us per command"), ("p50_ms", "lag p50, ms")):
+                print("  %-32s %8.3f  %8.3f  %8.2f" % (
+                    text, r["on"][key], r["off"][key], r["ratio"][key]))
 
 
 def print_inspect(results):
@@ -427,6 +480,8 @@ def main():
                 b.stream_row()
             elif row == "lag":
                 b.lag_row()
+            elif row == "resume":
+                b.resume_row()
             elif row == "inspect":
                 b.inspect_row()
             else:
