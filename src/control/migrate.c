@@ -326,6 +326,7 @@ static int begin_replay(struct run *r, uint64_t db, struct err *err)
     r->has_replay = true;
     if (replay_init(&r->replay, &cfg, err) < 0) return -1;
     r->replay.existing_path = state_existing_path(r->state);
+    if (r->member) shard_begin_replay(r);
     if (can_resume(r)) r->pl.lane.resumable = r->cfg->retry_time_ms > 0;
     if (r->fan) return migrate_begin_fan(r, r->place != NULL, err);
     if (!can_resume(r)) return 0;

@@ -99,6 +99,64 @@ void shard_give_time_back(struct run *r)
     if (r->import.ours) member_import_ours(r->member);
 }
 
+/* --- FLUSHALL of the shard --- */
+
+/* A slot whose mark lies behind the FLUSH has had it: what came after it there would be taken for
+ * done, and not sent again. */
+static struct slot_set slots_to_flush(const struct run *r)
+{
+    struct slot_set s = *r->cfg->slots;
+    uint64_t at = pipeline_offset(&r->pl);
+    for (unsigned i = slot_set_next(&s, 0); r->fan && i < SLOT_COUNT; i = slot_set_next(&s, i + 1))
+        if (fan_slot_applied(r->fan, (uint16_t)i) >= at) slot_set_remove(&s, (uint16_t)i);
+    return s;
+}
+
+static int flush_once(struct run *r, int64_t db, struct err *err)
+{
+    struct client *mark;
+    client_close(r->target);
+    r->target = NULL;
+    if (!r->cluster && (run_open_side(r, &r->cfg->target, "target", &r->target, err) < 0 ||
+                        checkpoint_evict_sweeps(r->target, state_name(r->state), err) < 0))
+        return -1;
+    /* Known by name, so that whoever takes over ends it; and not without being asked. */
+    if (migrate_mark_client(r, &mark, err) < 0 ||
+        checkpoint_verify(mark, r->mark.db, r->mark.key, r->mark.owner, err) < 0)
+        return -1;
+    struct primaries target = run_target(r);
+    struct slot_set slots = slots_to_flush(r);
+    target.slots = &slots;
+    return reconcile_flush(&target, &r->target_facts, &r->cfg->select, db, pipeline_step, &r->pl,
+                           err);
+}
+
+/* What passes is waited out. A lane that is lost meanwhile ends it: the FLUSH is met again. */
+static int flush(void *ctx, int64_t db, struct err *err)
+{
+    struct run *r = ctx;
+    struct err why;
+    int rc;
+    while ((rc = flush_once(r, db, &why)) < 0) {
+        bool passes = why.code == ERR_BUSY || why.code == ERR_NET;
+        if (!passes || r->pl.lane.lost) {
+            *err = why;
+            break;
+        }
+        if (lane_pause(&r->pl.lane, why.msg, err) < 0) break;
+    }
+    if (rc == 0) lane_recovered(&r->pl.lane);
+    client_close(r->target);
+    r->target = NULL;
+    return rc;
+}
+
+void shard_begin_replay(struct run *r)
+{
+    r->replay.flush = flush;
+    r->replay.flush_ctx = r;
+}
+
 /* --- turns --- */
 
 /* A snapshot that has to wait for others is asked for when it is its turn. 1: it has waited, and

@@ -159,6 +159,7 @@ KH_MUST int shard_meet_planned(struct run *r, struct err *err);
 KH_MUST int shard_meet_checked(struct run *r, struct err *err);
 KH_MUST int shard_keep_time(struct run *r, struct err *err);
 void shard_give_time_back(struct run *r);
+void shard_begin_replay(struct run *r);
 KH_MUST int shard_take_turn(struct run *r, struct err *err);
 KH_MUST int shard_end_full(struct run *r, struct err *err);
 KH_MUST int shard_end_stream(struct run *r, struct err *err);

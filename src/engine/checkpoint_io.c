@@ -209,6 +209,17 @@ int checkpoint_evict(struct client *c, const char *task, struct err *err)
     return take_name(c, name, err);
 }
 
+int checkpoint_verify(struct client *c, int64_t db, struct span key, const char owner[9],
+                      struct err *err)
+{
+    struct checkpoint at;
+    if (look(c, db, key, &at, err) < 0 || unwatch(c, err) < 0) return -1;
+    if (strcmp(at.owner, owner) == 0) return 0;
+    if (at.kind == CHECKPOINT_NONE || number(at.owner) < number(owner))
+        return err_set(err, ERR_BUSY, "checkpoint: the target has lost what was written last");
+    return err_set(err, ERR_REFUSED, "another process has taken this task over: this one ends");
+}
+
 int checkpoint_remove(struct client *c, int64_t db, struct span key, struct err *err)
 {
     struct reply *r;

@@ -32,6 +32,10 @@ KH_MUST int checkpoint_evict(struct client *c, const char *task, struct err *err
 /* The same just for those that deleted what a new snapshot lacks: a deletion that comes late must
  * not meet a key that has come back. */
 KH_MUST int checkpoint_evict_sweeps(struct client *c, const char *task, struct err *err);
+/* Is it still ours? ERR_REFUSED: another process has taken over. ERR_BUSY: our claim has been lost
+ * by a failover. */
+KH_MUST int checkpoint_verify(struct client *c, int64_t db, struct span key, const char owner[9],
+                              struct err *err);
 KH_MUST int checkpoint_remove(struct client *c, int64_t db, struct span key, struct err *err);
 
 #endif

@@ -120,6 +120,8 @@ KH_MUST int fan_tell(struct fan *f, struct err *err);
 KH_MUST int fan_send(struct fan *f, struct batch *b, struct err *err);
 bool fan_answered(const struct fan *f);
 KH_MUST int fan_finish(struct fan *f, struct batch *b, struct err *err);
+/* Everything of this slot up to here is applied, as its mark says; 0 not known. */
+uint64_t fan_slot_applied(const struct fan *f, uint16_t slot);
 /* Every node knows that all up to here is applied; where the next run goes on at least. */
 uint64_t fan_told(const struct fan *f);
 

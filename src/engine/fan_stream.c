@@ -66,6 +66,11 @@ void fan_stream_joined(struct fan_stream *s)
     s->joined = true;
 }
 
+uint64_t fan_slot_applied(const struct fan *f, uint16_t slot)
+{
+    return f->stream ? f->stream->slots[slot].o : 0;
+}
+
 uint64_t fan_told(const struct fan *f)
 {
     return f->stream ? f->stream->told_w : 0;

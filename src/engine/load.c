@@ -433,7 +433,8 @@ static int load_key(struct load *ld, struct rdb_rec *rec, struct err *err)
     struct counters *c = ld->pl->counters;
     counter_add(&c->keys_read, 1);
     /* A source that was a target once may have checkpoints: they tell nothing of this target. */
-    if (ld->to_db < 0 || !key_selected(ld->keys, rec->a) || checkpoint_is_key(rec->a)) {
+    if (ld->to_db < 0 || !key_selected(ld->keys, rec->a) || checkpoint_is_key(rec->a) ||
+        !slot_set_has_key(ld->pl->cfg->slots, rec->a)) {
         counter_add(&c->keys_filtered, 1);
         return rdb_value_skip(&ld->pl->r, rec->type, true, 0, err);
     }
@@ -461,7 +462,9 @@ static int replaces_library(struct load *ld, struct span code, struct err *err)
     if (foreign < 0) return -1;
     over |= rc->unsure;
     if (over && reconcile_take(rc, RECONCILE_LIBRARIES, name, err) < 0) return -1;
-    return over || !(rc->first || foreign);
+    /* Each shard of a cluster brings the same: what was not there before is the task's. */
+    bool first = rc->first && !ld->pl->cfg->slots;
+    return over || !(first || foreign);
 }
 
 /* Named by its first line, "#!lua name=...". */

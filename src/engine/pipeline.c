@@ -379,6 +379,7 @@ int pipeline_init(struct pipeline *pl, const struct pipeline_config *cfg, struct
                             .stream_offset = cfg->offset};
     pl->refusals = (struct refusals){.policy = cfg->task->on_error,
                                      .on_unsupported = cfg->task->on_unsupported,
+                                     .shard = cfg->task->slots != NULL,
                                      .counters = cfg->counters};
     pl->probe = (struct probe){.conn = cfg->probe, .every_ms = 1000};
     buf_init(&pl->probe.reply, 1 << 20);

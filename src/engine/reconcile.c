@@ -122,6 +122,7 @@ typedef int page_fn(void *ctx, struct walk *w, uint32_t db, struct scan *scan,
 struct visit {
     const struct primaries *target;
     const struct db_select *select;
+    const int64_t *only_db; /* NULL: all that the task goes to */
     page_fn *fn;
     void *ctx;
     int (*step)(void *ctx, int max_wait_ms, struct err *err); /* while waiting; may be NULL */
@@ -142,6 +143,11 @@ static int each_page(const struct visit *v, struct walk *w, struct client *targe
     return rc;
 }
 
+static bool is_wanted(const struct visit *v, uint32_t db)
+{
+    return v->only_db ? *v->only_db == (int64_t)db : db_select_is_aim(v->select, db);
+}
+
 /* Each page of keys of the databases that the task goes to. It must be what it was to the end. */
 static int each_database(const struct visit *v, struct walk *w, struct client *target,
                          struct err *err)
@@ -150,7 +156,7 @@ static int each_database(const struct visit *v, struct walk *w, struct client *t
     int rc = 0;
     if (read_databases(target, &now, err) < 0) return -1;
     for (size_t i = 0; i < now.n_db && rc == 0; i++)
-        if (now.db[i].keys && db_select_is_aim(v->select, now.db[i].db))
+        if (now.db[i].keys && is_wanted(v, now.db[i].db))
             rc = each_page(v, w, target, &now, now.db[i].db, err);
     facts_release(&now);
     if (rc == 0) rc = client_select(target, 0, err);
@@ -176,7 +182,7 @@ static int each_node(const struct visit *v, struct err *err)
 /* --- the sweep --- */
 
 struct sweep {
-    struct reconcile *rc;
+    struct reconcile *rc; /* NULL: everything goes */
     bool unlink;
     bool one_by_one; /* of a cluster: a command of several keys is of one slot */
     int (*step)(void *ctx, int max_wait_ms, struct err *err);
@@ -190,6 +196,7 @@ struct sweep {
 static int is_stale(struct reconcile *rc, uint32_t db, struct span key, struct err *err)
 {
     if (checkpoint_is_key(key)) return 0;
+    if (!rc) return 1;
     int seen = keyset_has(rc->seen, db, key, err);
     if (seen != 0) return seen < 0 ? -1 : 0;
     int existed = reconcile_existed(rc, db, key, err);
@@ -223,7 +230,7 @@ static int take_deletion(struct sweep *s, struct walk *w, struct client *c, uint
         rc = client_refused(c, s->unlink ? "UNLINK" : "DEL", r, err);
     } else if (r->type == REPLY_INTEGER && r->integer > 0) {
         s->deleted += (uint64_t)r->integer;
-        counter_add(&s->rc->counters->keys_deleted, (uint64_t)r->integer);
+        if (s->rc) counter_add(&s->rc->counters->keys_deleted, (uint64_t)r->integer);
     }
     reply_free(r);
     return rc;
@@ -272,6 +279,12 @@ static int sweep_all(struct sweep *s, const struct primaries *target,
     return each_node(&v, err);
 }
 
+/* A server that is a replica now may be followed by one that is not. */
+static void expect_another(struct err *err)
+{
+    if (err && err->code == ERR_REFUSED && strstr(err->msg, "READONLY")) err->code = ERR_BUSY;
+}
+
 int reconcile_sweep(struct reconcile *rc, const struct primaries *target,
                     const struct server_facts *facts,
                     int (*step)(void *ctx, int max_wait_ms, struct err *err), void *ctx,
@@ -294,9 +307,34 @@ int reconcile_sweep(struct reconcile *rc, const struct primaries *target,
         *ret_deleted = s.deleted;
         return 0;
     }
-    /* A server that is a replica now may be followed by one that is not. */
-    if (err && err->code == ERR_REFUSED && strstr(err->msg, "READONLY")) err->code = ERR_BUSY;
+    expect_another(err);
     return err ? err_wrap(err, "deleting what the new snapshot does not have") : -1;
+}
+
+int reconcile_flush(const struct primaries *target, const struct server_facts *facts,
+                    const struct db_select *select, int64_t db,
+                    int (*step)(void *ctx, int max_wait_ms, struct err *err), void *ctx,
+                    struct err *err)
+{
+    struct sweep s = {.one_by_one = target->cluster != NULL,
+                      .unlink = facts_has(facts, FACTS_UNLINK),
+                      .step = step,
+                      .step_ctx = ctx,
+                      .argc = 1};
+    struct visit v = {.target = target,
+                      .select = select,
+                      .only_db = db < 0 ? NULL : &db,
+                      .fn = sweep_page,
+                      .ctx = &s,
+                      .step = step,
+                      .step_ctx = ctx};
+    s.argv[0] = span_str(s.unlink ? "UNLINK" : "DEL");
+    buf_init(&s.unanswered, 1u << 30); /* of one page */
+    int done = each_node(&v, err);
+    buf_release(&s.unanswered);
+    if (done == 0) return 0;
+    expect_another(err);
+    return err ? err_wrap(err, "deleting the keys of a shard that was flushed") : -1;
 }
 
 /* --- before the first load --- */

@@ -94,6 +94,16 @@ KH_MUST int reconcile_note_unsure(const struct primaries *target, const struct s
                                   const struct db_select *select, const char *dir, const char *path,
                                   struct err *err);
 
+/* Delete all keys of the target's slots (target->slots) but checkpoints: of one database, or of all
+ * that the task goes to (-1). As reconcile_sweep(). */
+KH_MUST int reconcile_flush(const struct primaries *target, const struct server_facts *facts,
+                            const struct db_select *select, int64_t db,
+                            int (*step)(void *ctx, int max_wait_ms, struct err *err), void *ctx,
+                            struct err *err);
+/* Did a library of this name stand there before the task, and has not become the task's? 1, 0, -1.
+ * `path`: as above. */
+KH_MUST int reconcile_is_foreign_library(const char *path, struct span code, struct err *err);
+
 /* The source is about to swap databases on the target: what stood there before the task goes along.
  * `path`: as above; where there is no such file, there is nothing to remember. */
 KH_MUST int reconcile_note_swap(const char *path, struct err *err);

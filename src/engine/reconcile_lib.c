@@ -30,6 +30,16 @@ int reconcile_late_library(struct reconcile *rc, struct span code, struct err *e
     return buf_add(&rc->late, code.p, code.n, err);
 }
 
+int reconcile_is_foreign_library(const char *path, struct span code, struct err *err)
+{
+    struct keyset *k;
+    int rc = path ? keyset_load(&k, path, err) : 1;
+    if (rc != 0) return rc < 0 ? -1 : 0;
+    rc = keyset_has(k, RECONCILE_LIBRARIES, reconcile_library_name(code), err);
+    keyset_free(k);
+    return rc;
+}
+
 /* --- what the target has --- */
 
 /* The value behind "library_name"; NULL none. */

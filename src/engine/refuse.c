@@ -70,6 +70,7 @@ int refusals_report(struct refusals *r, int64_t db, struct span key, const char 
                     const char *line, struct err *err)
 {
     char name[160], where[240] = "";
+    if (r->shard && strcasecmp(cmd, "FUNCTION") == 0 && strstr(line, "Library not found")) return 0;
     num_quote(name, sizeof(name), key);
     if (db >= 0)
         snprintf(where, sizeof(where), " (database %lld%s%s)", (long long)db, key.n ? ", key " : "",

@@ -28,6 +28,7 @@ struct refusals {
     enum task_on_error policy;
     enum task_on_unsupported on_unsupported;
     struct counters *counters;
+    bool shard; /* of a cluster: other shards send FUNCTION DELETE of the same libraries */
     uint64_t count;
     struct losses losses; /* what values of the snapshot had to leave behind */
 };

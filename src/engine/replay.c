@@ -205,6 +205,21 @@ static int flush_all(struct replay *rp, struct err *err)
     return flush_batches(rp, err) < 0 ? -1 : replay_settle_all(rp, err);
 }
 
+int replay_barrier(struct replay *rp, struct err *err)
+{
+    uint64_t offset = rp->offset, db = rp->db;
+    bool in_tx = rp->in_tx;
+    batch_back(replay_batch(rp));
+    rp->offset = rp->whole_offset;
+    rp->db = rp->whole_db;
+    rp->in_tx = false;
+    int rc = flush_batches(rp, err);
+    rp->offset = offset;
+    rp->db = db;
+    rp->in_tx = in_tx;
+    return rc;
+}
+
 /* --- databases of the target --- */
 
 /* Ask for it outside of the batch, and leave the lane as the batch expects it. */
@@ -374,7 +389,9 @@ static int replay_giant(struct replay *rp, const struct resp_cmd *cmd, struct er
     buf_init(&g.text, (GIANT_ARGS + 1) * SMALL_ARG_MAX);
     buf_init(&g.key, GIANT_KEY_MAX);
     rp->mid_command = true;
-    int rc = replay_selected(rp, err);
+    bool own = replay_is_own(rp, g.info, cmd->argc, cmd->argv);
+    if (!own) replay_filtered(rp);
+    int rc = own ? replay_selected(rp, err) : 0;
     g.pass = rc == 1;
     if (rc >= 0) rc = buf_reserve(&g.text, GIANT_ARGS * SMALL_ARG_MAX, err);
     if (rc >= 0) rc = giant_pass(rp, &g, err);

@@ -51,6 +51,10 @@ struct replay {
     uint64_t checkpoint_offset;          /* the last that the target has acknowledged */
     int64_t checkpoint_ms;               /* monotonic: when it was sent */
 
+    /* Delete all keys of the shard's slots from the target's database, -1: from all that the task
+     * goes to; of a source that is a shard. */
+    int (*flush)(void *ctx, int64_t db, struct err *err);
+    void *flush_ctx;
     const char *existing_path; /* of what stood on the target before (reconcile.h); NULL: no such */
     int64_t dbs_known, dbs_end; /* target keeps its number of databases secret: it has those below
                                    the first, lacks those from the second on (0: not met yet) */
@@ -123,6 +127,9 @@ static inline struct batch *replay_batch(struct replay *rp)
 /* Deal with one command by its rule: into the batch, or not. */
 KH_MUST int replay_rule(struct replay *rp, const struct cmd_info *info, const struct resp_cmd *cmd,
                         struct err *err);
+/* Everything before the unfinished transaction, or the command at hand, is applied; of that
+ * transaction nothing is, and what had been built of it is forgotten. */
+KH_MUST int replay_barrier(struct replay *rp, struct err *err);
 /* Has the target this database? 1, 0, -1. Asked beforehand, for EXEC goes on past a SELECT that
  * fails: what comes after would land in the database before. */
 KH_MUST int replay_has_db(struct replay *rp, int64_t db, struct err *err);

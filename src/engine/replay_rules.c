@@ -125,6 +125,7 @@ static int flush_db(struct replay *rp, int64_t to, struct err *err)
 static int rule_flushdb(struct replay *rp, struct err *err)
 {
     int64_t to = db_select_target(rp->select, rp->db);
+    if (rp->pl->cfg->slots) return replay_flush_shard(rp, false, err);
     if (to < 0) {
         replay_filtered(rp);
         return 0;
@@ -146,6 +147,7 @@ static int64_t source_databases(const struct replay *rp)
 /* Of the target, only the databases that the task moves are emptied (C9). */
 static int rule_flushall(struct replay *rp, struct err *err)
 {
+    if (rp->pl->cfg->slots) return replay_flush_shard(rp, true, err);
     int64_t n = source_databases(rp);
     for (int64_t db = 0; db < n; db++) {
         int64_t to = db_select_target(rp->select, (uint64_t)db);
@@ -251,7 +253,11 @@ static int rule_function(struct replay *rp, const struct resp_cmd *cmd, struct e
     if (argc < 3 || argc > 4) return rule_anywhere(rp, cmd, err);
     memcpy(argv, cmd->argv, argc * sizeof(*argv));
     if (span_is(argv[1], "RESTORE") && replay_refoot(rp, &argv[2], err) < 0) return -1;
-    if (rp->pl->cfg->on_conflict == TASK_CONFLICT_OVERWRITE) argc = replace_functions(argv, argc);
+    int replace = rp->pl->cfg->on_conflict == TASK_CONFLICT_OVERWRITE
+                      ? 1
+                      : replay_replaces_library(rp, argc, argv, err);
+    if (replace < 0) return -1;
+    if (replace) argc = replace_functions(argv, argc);
     replay_passed(rp);
     return batch_args(replay_batch(rp), argc, argv, err);
 }
@@ -381,6 +387,10 @@ int replay_rule(struct replay *rp, const struct cmd_info *info, const struct res
 {
     rp->info = info;
     if (KH_UNLIKELY(!info)) return rule_unknown(rp, cmd, err);
+    if (KH_UNLIKELY(!replay_is_own(rp, info, cmd->argc, cmd->argv))) {
+        replay_filtered(rp);
+        return 0;
+    }
     switch ((enum cmd_rule)info->rule) {
     case CMD_RULE_PASS: return replay_pass_raw(rp, cmd, err);
     case CMD_RULE_SELECT: return rule_select(rp, cmd, err);
@@ -406,10 +416,7 @@ int replay_rule(struct replay *rp, const struct cmd_info *info, const struct res
     case CMD_RULE_IDMP: return rule_idmp(rp, cmd, err);
     case CMD_RULE_NOT_DATA: replay_filtered(rp); return 0;
     case CMD_RULE_REPLCONF: return rule_replconf(rp, cmd);
-    case CMD_RULE_CLUSTER:
-        return err_set(err, ERR_UNSUPPORTED,
-                       "the source moves cluster slots (%.*s); clusters are not supported yet",
-                       (int)cmd->argv[0].n, (const char *)cmd->argv[0].p);
+    case CMD_RULE_CLUSTER: replay_filtered(rp); return 0; /* that slots move is told by the map */
     }
     return err_set(err, ERR_INTERNAL, "command %s has no rule", info->name);
 }

@@ -22,6 +22,18 @@ static inline struct span replay_put_i64(struct replay_num *t, int64_t v)
     return span_of(t->text, num_put_i64(t->text, v));
 }
 
+/* --- replay_shard.c: of a source that is one shard of a cluster --- */
+
+/* Is the command of a key of the shard's own slots, or of none? Always, of other sources. */
+bool replay_is_own(const struct replay *rp, const struct cmd_info *info, size_t argc,
+                   const struct span *argv);
+/* FLUSHDB of the database at hand, FLUSHALL: on the target just keys of the shard's slots go. */
+KH_MUST int replay_flush_shard(struct replay *rp, bool all, struct err *err);
+/* FUNCTION LOAD and RESTORE come from every shard: may what is there of that name be replaced? 1,
+ * 0, -1. */
+KH_MUST int replay_replaces_library(const struct replay *rp, size_t argc, const struct span *argv,
+                                    struct err *err);
+
 /* Give a DUMP payload a footer that the target takes. */
 KH_MUST int replay_refoot(struct replay *rp, struct span *payload, struct err *err);
 /* Turn a DUMP payload into a type that the target knows. 1: go on with it. 0: there is none, which
