@@ -218,9 +218,17 @@ static int rule_anywhere(struct replay *rp, const struct resp_cmd *cmd, struct e
     return replay_put(rp, rp->info, cmd->raw, cmd->argc, cmd->argv, err);
 }
 
+/* The source's Sentinels tell each other there of themselves and their primary. Those of the target
+ * would take it to be their own, where both sides go by the same name, and turn to the source. */
+static bool is_sentinels(struct span channel)
+{
+    return span_eq(channel, span_str("__sentinel__:hello"));
+}
+
 static int rule_publish(struct replay *rp, const struct resp_cmd *cmd, struct err *err)
 {
-    if (span_is(cmd->argv[0], "SPUBLISH") && !rp->spublish) {
+    bool unknown = span_is(cmd->argv[0], "SPUBLISH") && !rp->spublish;
+    if (unknown || (cmd->argc > 1 && is_sentinels(cmd->argv[1]))) {
         replay_filtered(rp);
         return 0;
     }

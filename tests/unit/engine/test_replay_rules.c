@@ -294,6 +294,8 @@ static void chosen_databases(void **state)
         {"SELECT 1|PUBLISH c m|SCRIPT LOAD x|FUNCTION DELETE l",
          "0:PUBLISH c m\n0:SCRIPT LOAD x\n0:FUNCTION DELETE l\n"},
         {"SELECT 1|EVAL x 0|FOOBAR k", ""},
+        {"PUBLISH __sentinel__:hello x|PUBLISH|PUBLISH __sentinel__:hell x",
+         "0:PUBLISH\n0:PUBLISH __sentinel__:hell x\n"},
     };
     CHECK_ROWS(&s, rows);
 }
