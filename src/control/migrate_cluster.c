@@ -135,6 +135,7 @@ int migrate_open_fan(struct run *r, struct err *err)
                              .lane = pipeline_lane_config(&r->pl),
                              .pause = &r->pl.lane,
                              .task = state_name(r->state),
+                             .slots = r->cfg->slots,
                              .store_dir = r->spool_dir,
                              .store_max_bytes = run_store_max(r)};
     client_close(r->target);
@@ -235,6 +236,7 @@ int migrate_unmark_cluster(struct run *r, struct err *err)
     struct client *c;
     if (new_place(r, r->load_id, 0, 0, err) < 0) return -1;
     if (fan_marks_clear(r->place, r->cluster, err) < 0) return -1;
+    if (r->fan) fan_forget(r->fan);
     if (migrate_mark_client(r, &c, err) < 0) return -1;
     return checkpoint_remove(c, r->mark.db, r->mark.key, err);
 }

@@ -182,6 +182,7 @@ int fan_open(struct fan **ret, const struct fan_config *cfg, struct err *err)
     f->import = cfg->import;
     f->pause = cfg->pause;
     f->lane_config = cfg->lane;
+    f->slots = cfg->slots;
     f->store_dir = cfg->store_dir;
     f->store_max_bytes = cfg->store_max_bytes;
     snprintf(f->task, sizeof(f->task), "%s", cfg->task);
@@ -288,6 +289,28 @@ static void tell_moved(struct fan *f)
     log_info("target: slots of the cluster move to other nodes; following them");
 }
 
+static int lost_office(struct fan *f, const char *line, struct err *err)
+{
+    fan_lose(f, LANE_READONLY);
+    return err_set(err, ERR_BUSY, "target: a primary of the cluster has lost its office (%s)",
+                   line);
+}
+
+int fan_look(struct fan *f, bool *ret_moved, struct err *err)
+{
+    for (;;) {
+        struct err why = {.msg = "slots have no node"};
+        bool read = cluster_refresh(f->cluster, &why) == 0;
+        const struct cluster_map *m = cluster_map(f->cluster);
+        if (read && !all_in_office(f, m)) return lost_office(f, "the map tells", err);
+        if (read && m->owned == SLOT_COUNT) {
+            *ret_moved = !same_owners(f, m);
+            if (!*ret_moved || fan_connect(f, &why) == 0) return 0;
+        }
+        if (lane_pause(f->pause, why.msg, err) < 0) return -1;
+    }
+}
+
 /* What is on its way when the task is to stop does come to an end, where just its node changes. */
 static int pause_for(struct fan *f, const char *line, struct err *err)
 {
@@ -309,11 +332,7 @@ int fan_follow(struct fan *f, const char *line, struct err *err)
         return pause_for(f, line, err);
     }
     const struct cluster_map *m = cluster_map(f->cluster);
-    if (!all_in_office(f, m)) {
-        fan_lose(f, LANE_READONLY);
-        return err_set(err, ERR_BUSY, "target: a primary of the cluster has lost its office (%s)",
-                       line);
-    }
+    if (!all_in_office(f, m)) return lost_office(f, line, err);
     if (m->owned < SLOT_COUNT || same_owners(f, m)) return pause_for(f, line, err);
     if (fan_connect(f, &why) == 0) {
         tell_moved(f);

@@ -19,7 +19,7 @@
 #include "engine/batch.h"
 #include "engine/import_mode.h"
 #include "redis/cluster.h"
-#include "wire/slot.h"
+#include "wire/slot_set.h"
 
 #include <poll.h>
 
@@ -37,7 +37,7 @@ struct fan_node {
     /* Some of its slots, for the marks of the node: the ends are what moves away first. */
     uint16_t mark_slot[FAN_MARKS];
     unsigned marking; /* so many such marks are on their way */
-    uint64_t flushed; /* the last FLUSHDB of the stream that it has had */
+    uint64_t flushed; /* the last FLUSHDB of the stream that it has had for certain */
 };
 
 struct fan {
@@ -51,6 +51,7 @@ struct fan {
     struct lane_peers peers;        /* of all lanes */
     struct import_mode *import;
     char task[CHECKPOINT_KEY_MAX]; /* the name that connections are known by */
+    const struct slot_set *slots;  /* FLUSHDB is of these only; NULL: of all. Borrowed */
     const char *store_dir;
     uint64_t store_max_bytes;
     int64_t told_moved_ms;     /* monotonic: when it was said that slots move */
@@ -64,12 +65,15 @@ struct fan_config {
     struct lane_config lane;    /* conn is not looked at */
     struct lane *pause;
     const char *task; /* the name that connections are known by; see checkpoint_evict() */
+    const struct slot_set *slots; /* of a source that is a shard; NULL: all */
     const char *store_dir;
     uint64_t store_max_bytes;
 };
 
 KH_MUST int fan_open(struct fan **ret, const struct fan_config *cfg, struct err *err);
 void fan_close(struct fan *f); /* NULL-safe */
+/* The task is done: what commands have read (io/inputs) is deleted. */
+void fan_forget(struct fan *f);
 
 /* Lanes to all primaries with slots, as the cluster's map tells now; those that are there stay.
  * ERR_BUSY: slots without a node, or a node that is not to be reached: later, perhaps. */
@@ -105,6 +109,8 @@ static inline bool fan_is_redirect(const char *line)
 KH_MUST int fan_follow(struct fan *f, const char *line, struct err *err);
 /* It has gone through. */
 void fan_recovered(struct fan *f);
+/* Read the map again, and follow it: have slots moved since? */
+KH_MUST int fan_look(struct fan *f, bool *ret_moved, struct err *err);
 
 /* --- stream --- */
 

@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Between fan_stream.c (sending a batch, judging what comes back), fan_split.c (a batch into
-// groups) and fan_cross.c (commands that concern several slots, or none).
+// groups), and fan_cross*.c (commands that concern several slots, or none).
 #ifndef KEYHAUL_ENGINE_FAN_IMPL_H
 #define KEYHAUL_ENGINE_FAN_IMPL_H
 
 #include "engine/fan_mark.h"
+#include "io/inputs.h"
 #include "wire/cmd.h"
 
 #define FAN_NONE UINT32_MAX
 
-struct fan_piece {     /* a command, or one slot's share of it */
-    uint64_t from, to; /* its bytes, in the batch's store, or in `extra` */
-    uint32_t next;     /* of the same group; FAN_NONE: the last */
+struct fan_piece {        /* a command, or one slot's share of it */
+    uint64_t from, to;    /* its bytes, in the batch's store, or in `extra` */
+    uint64_t in_at, in_n; /* so many bytes of the inputs' file go out ... */
+    uint32_t in_pos;      /* ... behind so many of its own */
+    uint32_t next;        /* of the same group; FAN_NONE: the last */
     bool extra, dropped;
+    bool again; /* may be applied twice */
 };
 
 struct fan_group { /* what of a stage concerns one slot; in order */
@@ -43,7 +47,10 @@ struct fan_slot {
 /* A batch goes in stages: up to a command that needs all before it applied. */
 struct fan_stream {
     struct fan_place *place; /* owned */
+    struct inputs *inputs;   /* owned; NULL before the first command that reads other slots */
     uint64_t told_w, w_sent, tolerate;
+    uint64_t flushed;   /* all nodes have had this FLUSHDB of the stream */
+    bool no_expiretime; /* the target does not know PEXPIRETIME */
     int64_t told_ms;
     bool joined;
     struct buf pieces, groups, extra; /* struct fan_piece, struct fan_group, bytes */
@@ -80,12 +87,65 @@ KH_MUST int fan_copy_piece(struct fan_stream *s, const struct batch *b, const st
 void fan_name_piece(struct fan_stream *s, const struct batch *b, const struct fan_piece *p,
                     char *name, size_t name_size, uint8_t *key, size_t *key_n);
 
+/* Where the keys of a command are among its arguments; until the next call. */
+KH_MUST int fan_keys(struct fan_stream *s, const struct fan_cmd *c, const size_t **ret,
+                     size_t *ret_n, struct err *err);
+
+/* A stage of ours, for fan_run_stage(): commands in the place of c. */
+void fan_stage_begin(struct fan_stream *s);
+/* Of this slot: as put together, and known to be applied, or not at all, as those with it. What has
+ * been applied up to there already is left out. An argument whose p is NULL, at most one, is the
+ * n bytes of the inputs' file at in_at. */
+KH_MUST int fan_stage_add(struct fan_stream *s, const struct fan_cmd *c, uint16_t slot, size_t argc,
+                          const struct span *argv, uint64_t in_at, struct err *err);
+
 /* --- fan_cross.c --- */
 
 /* Nothing is in flight, all before it has been applied. */
 KH_MUST int fan_cross(struct fan *f, struct batch *b, const struct fan_cmd *c, struct err *err);
 
-/* --- fan_stream.c, for fan_cross.c --- */
+/* Such a command cannot be brought to the target: by name, and by policy. */
+KH_MUST int fan_cross_refuse(struct fan *f, const struct fan_cmd *c, struct span key,
+                             const char *words, struct err *err);
+
+/* --- fan_cross_nodes.c: without keys; fan_cross_flush.c: FLUSHDB --- */
+
+KH_MUST int fan_cross_nodes(struct fan *f, struct batch *b, const struct fan_cmd *c,
+                            struct err *err);
+KH_MUST int fan_cross_flush(struct fan *f, struct batch *b, const struct fan_cmd *c,
+                            struct err *err);
+/* What stands in `out` of nodes, where replies are due, goes out; until all is answered. */
+KH_MUST int fan_call_nodes(struct fan *f, struct err *err);
+
+/* --- fan_cross_input.c --- */
+
+enum fan_input {
+    FAN_INPUT_VALUE,    /* DUMP */
+    FAN_INPUT_DEADLINE, /* the same, and when it expires */
+    FAN_INPUT_FIRST,    /* of a list, an element of it */
+    FAN_INPUT_LAST,
+};
+/* What a command reads of other slots, on the disk: as of when it was applied first, which was
+ * before this (1), or is now (0). */
+KH_MUST int fan_take_inputs(struct fan *f, const struct fan_cmd *c, enum fan_input what,
+                            const struct span *keys, size_t n, const struct inputs_value **ret,
+                            struct err *err);
+/* One command at the node of a slot, whose dataset is the one that has been written to: what passes
+ * is waited out, redirections are followed. *ret is an error only if it stays. */
+KH_MUST int fan_ask(struct fan *f, uint16_t slot, size_t argc, const struct span *argv,
+                    void (*take)(void *ctx, const uint8_t *p, size_t n), void *ctx,
+                    const struct resp_reply **ret, struct err *err);
+
+/* --- fan_stream.c, for fan_cross*.c --- */
+
+/* Until all of the stage has been applied. */
+KH_MUST int fan_run_stage(struct fan *f, struct batch *b, struct err *err);
+/* A refusal that passes: wait, or follow. */
+KH_MUST int fan_wait(struct fan *f, const char *line, struct err *err);
+static inline bool fan_is_passing(const char *line)
+{
+    return fan_is_redirect(line) || refusal_classify(line) == REFUSAL_TRANSIENT;
+}
 
 /* "SET <mark of the slot> ...", as a command. */
 KH_MUST int fan_put_mark(struct fan *f, uint16_t slot, uint64_t o, struct store *to,

@@ -63,6 +63,12 @@ int fan_place_new(struct fan_place **ret, struct span checkpoint_key, const char
     return 0;
 }
 
+void fan_place_load(const struct fan_place *p, char ret[FAN_LOAD_MAX])
+{
+    size_t n = strlen(p->prefix), from = n > FAN_LOAD_MAX ? n - FAN_LOAD_MAX : 0;
+    snprintf(ret, FAN_LOAD_MAX, "%.*s", (int)(n - from - (n > 0)), p->prefix + from);
+}
+
 void fan_place_free(struct fan_place *p)
 {
     if (!p) return;
@@ -149,6 +155,8 @@ static int read_node(struct fan_place *p, struct cluster *cl, uint16_t node, str
         if (read_page(p, m, node, c, &slot, t, late, err) < 0) return -1;
     memcpy(p->flushed[p->n_flushed].id, m->node[node].id, CLUSTER_ID_MAX);
     p->flushed[p->n_flushed++].offset = t->f;
+    for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
+        if (m->owner[slot] == node && p->o[slot] < t->f) p->o[slot] = t->f;
     return 0;
 }
 

@@ -5,7 +5,7 @@
 //
 // o: everything of this slot up to there is applied. w: everything of all slots up to there was
 // applied when this was written, and the source has database d selected there. f: the last FLUSHDB
-// of the stream that this node has had.
+// of the stream that all nodes had had when this was written.
 #ifndef KEYHAUL_ENGINE_FAN_MARK_H
 #define KEYHAUL_ENGINE_FAN_MARK_H
 
@@ -28,7 +28,7 @@ struct fan_place {
     uint64_t *o;                                        /* by slot; 0 none */
     uint64_t w;  /* everything up to here is applied: the stream goes on there ... */
     uint64_t db; /* ... with this database of the source selected */
-    struct {     /* by node: the last FLUSHDB that it has had */
+    struct {     /* by node: the last FLUSHDB that it has had for certain */
         char id[CLUSTER_ID_MAX];
         uint64_t offset;
     } flushed[FAN_NODES_MAX];
@@ -38,6 +38,8 @@ struct fan_place {
 /* Of a stream that begins at this offset. */
 KH_MUST int fan_place_new(struct fan_place **ret, struct span checkpoint_key, const char *load,
                           uint64_t begin, uint64_t db, struct err *err);
+/* <load>. */
+void fan_place_load(const struct fan_place *p, char ret[FAN_LOAD_MAX]);
 /* Connections of this task to any of the primaries are ended, so that nothing of theirs arrives
  * late. */
 KH_MUST int fan_evict(struct cluster *c, const char *task, struct err *err);

@@ -168,7 +168,7 @@ static struct fan_group *group_for(struct fan_stream *s, uint16_t slot, struct e
 }
 
 static int add_piece(struct fan_stream *s, const struct fan_cmd *c, uint16_t slot,
-                     struct fan_piece piece, bool idempotent, struct err *err)
+                     struct fan_piece piece, struct err *err)
 {
     if (c->offset <= s->slots[slot].o) return 0; /* by the run before */
     uint32_t at = (uint32_t)(s->pieces.n / sizeof(piece));
@@ -181,7 +181,7 @@ static int add_piece(struct fan_stream *s, const struct fan_cmd *c, uint16_t slo
         fan_piece(s, g->last)->next = at;
     /* What belongs together, a transaction of the source or a command and its deadline, stays so.
      */
-    g->bare &= idempotent && g->unit != c->unit;
+    g->bare &= piece.again && g->unit != c->unit;
     g->last = at;
     g->unit = c->unit;
     g->offset = c->offset;
@@ -191,25 +191,28 @@ static int add_piece(struct fan_stream *s, const struct fan_cmd *c, uint16_t slo
 
 static int add_raw(struct fan_stream *s, const struct fan_cmd *c, uint16_t slot, struct err *err)
 {
-    bool idempotent = c->info && cmd_is_idempotent(c->info, c->argc, c->argv);
-    return add_piece(s, c, slot, (struct fan_piece){.from = c->from, .to = c->to}, idempotent, err);
+    struct fan_piece piece = {.from = c->from,
+                              .to = c->to,
+                              .again = c->info && cmd_is_idempotent(c->info, c->argc, c->argv)};
+    return add_piece(s, c, slot, piece, err);
 }
 
 /* A command of ours in its place. */
 static int add_made(struct fan_stream *s, const struct fan_cmd *c, size_t argc,
                     const struct span *argv, struct err *err)
 {
-    struct fan_piece piece = {.from = s->extra.n, .extra = true};
+    struct fan_piece piece = {.from = s->extra.n,
+                              .extra = true,
+                              .again = cmd_is_idempotent(cmd_find(argv[0]), argc, argv)};
     if (resp_put_cmd(&s->extra, argc, argv, err) < 0) return -1;
     piece.to = s->extra.n;
-    bool idempotent = cmd_is_idempotent(cmd_find(argv[0]), argc, argv);
-    return add_piece(s, c, slot_of(argv[1]), piece, idempotent, err);
+    return add_piece(s, c, slot_of(argv[1]), piece, err);
 }
 
 /* --- keys --- */
 
-static int keys_of(struct fan_stream *s, const struct fan_cmd *c, const size_t **ret, size_t *ret_n,
-                   struct err *err)
+int fan_keys(struct fan_stream *s, const struct fan_cmd *c, const size_t **ret, size_t *ret_n,
+             struct err *err)
 {
     static const size_t one = 1;
     *ret = &one;
@@ -238,6 +241,12 @@ static bool all_at_hand(const struct fan_cmd *c, const size_t *index, size_t n)
     for (size_t i = 0; i < n; i++)
         if (!c->argv[index[i]].p) return false;
     return true;
+}
+
+/* Then some arguments may not be at hand. */
+static bool is_giant(const struct fan_cmd *c)
+{
+    return c->to - c->from > HELD_MAX;
 }
 
 static int too_large(const struct fan_cmd *c, struct err *err)
@@ -278,6 +287,24 @@ static int split_smove(struct fan_stream *s, const struct fan_cmd *c, struct err
     return add_made(s, c, 3, add, err) < 0 ? -1 : add_made(s, c, 3, rem, err);
 }
 
+/* MSETEX n key value ... [NX|XX] [EX|PX|EXAT|PXAT t|KEEPTTL]: its condition has been met. */
+static int split_msetex(struct fan_stream *s, const struct fan_cmd *c, size_t n, struct err *err)
+{
+    struct span set[6] = {span_str("SET")};
+    size_t argc = 3;
+    for (size_t i = 2 + 2 * n; i < c->argc; i++) {
+        if (span_is(c->argv[i], "NX") || span_is(c->argv[i], "XX")) continue;
+        if (argc == 6) return 1;
+        set[argc++] = c->argv[i];
+    }
+    for (size_t i = 0; i < n; i++) {
+        set[1] = c->argv[2 + 2 * i];
+        set[2] = c->argv[3 + 2 * i];
+        if (add_made(s, c, argc, set, err) < 0) return -1;
+    }
+    return 0;
+}
+
 /* 1: it is none of these. */
 static int split(struct fan_stream *s, const struct fan_cmd *c, const size_t *index, size_t n,
                  struct err *err)
@@ -286,6 +313,7 @@ static int split(struct fan_stream *s, const struct fan_cmd *c, const size_t *in
     if (!strcmp(name, "DEL") || !strcmp(name, "UNLINK") || !strcmp(name, "TOUCH"))
         return split_keys(s, c, index, n, err);
     if (!strcmp(name, "MSET") || !strcmp(name, "MSETNX")) return split_pairs(s, c, err);
+    if (!strcmp(name, "MSETEX")) return split_msetex(s, c, n, err);
     if (!strcmp(name, "SMOVE") && c->argc == 4) return split_smove(s, c, err);
     return 1;
 }
@@ -301,22 +329,28 @@ static int route(struct fan_stream *s, const struct fan_cmd *c, struct err *err)
         struct span key = c->argv[c->info->first_key];
         return key.p ? add_raw(s, c, slot_of(key), err) : too_large(c, err);
     }
-    if (keys_of(s, c, &index, &n, err) < 0) return -1;
+    if (is_giant(c) && c->info && c->info->layout != CMD_LAYOUT_RANGE) return too_large(c, err);
+    if (fan_keys(s, c, &index, &n, err) < 0) return -1;
     if (n == 0) return 1;
     if (!all_at_hand(c, index, n)) return too_large(c, err);
     int slot = one_slot(c, index, n);
     if (slot >= 0) return add_raw(s, c, (uint16_t)slot, err);
-    if (c->to - c->from > HELD_MAX) return too_large(c, err);
+    if (is_giant(c)) return too_large(c, err);
     return c->info ? split(s, c, index, n, err) : 1;
+}
+
+void fan_stage_begin(struct fan_stream *s)
+{
+    buf_clear(&s->pieces);
+    buf_clear(&s->groups);
+    buf_clear(&s->extra);
+    s->stamp++;
 }
 
 int fan_split(struct fan *f, struct batch *b, struct fan_cmd *ret, struct err *err)
 {
     struct fan_stream *s = f->stream;
-    buf_clear(&s->pieces);
-    buf_clear(&s->groups);
-    buf_clear(&s->extra);
-    s->stamp++;
+    fan_stage_begin(s);
     while (s->next_n < b->n) {
         int rc = next_command(s, b, ret, err);
         if (rc == 0) rc = route(s, ret, err);
@@ -328,14 +362,60 @@ int fan_split(struct fan *f, struct batch *b, struct fan_cmd *ret, struct err *e
     return 0;
 }
 
+/* --- stages of others' making --- */
+
+int fan_stage_add(struct fan_stream *s, const struct fan_cmd *c, uint16_t slot, size_t argc,
+                  const struct span *argv, uint64_t in_at, struct err *err)
+{
+    struct fan_piece piece = {.from = s->extra.n, .extra = true};
+    if (resp_put_head(&s->extra, argc, err) < 0) return -1;
+    for (size_t i = 0; i < argc; i++) {
+        if (argv[i].p || argv[i].n == 0) {
+            if (resp_put_arg(&s->extra, argv[i], err) < 0) return -1;
+            continue;
+        }
+        if (buf_printf(&s->extra, err, "$%zu\r\n", argv[i].n) < 0) return -1;
+        piece.in_at = in_at;
+        piece.in_n = argv[i].n;
+        piece.in_pos = (uint32_t)(s->extra.n - piece.from);
+        if (buf_add(&s->extra, "\r\n", 2, err) < 0) return -1;
+    }
+    piece.to = s->extra.n;
+    return add_piece(s, c, slot, piece, err);
+}
+
 /* --- pieces --- */
+
+static int copy_input(struct fan_stream *s, const struct fan_piece *p, struct store *to,
+                      struct err *err)
+{
+    uint8_t tmp[16384];
+    for (uint64_t at = 0; at < p->in_n;) {
+        size_t n = p->in_n - at < sizeof(tmp) ? (size_t)(p->in_n - at) : sizeof(tmp);
+        if (inputs_read(s->inputs, p->in_at + at, tmp, n, err) < 0 ||
+            store_add(to, tmp, n, err) < 0)
+            return -1;
+        at += n;
+    }
+    return 0;
+}
+
+static int copy_extra(struct fan_stream *s, const struct fan_piece *p, struct store *to,
+                      struct err *err)
+{
+    const uint8_t *from = s->extra.p + p->from;
+    size_t n = (size_t)(p->to - p->from);
+    if (p->in_n == 0) return store_add(to, from, n, err);
+    if (store_add(to, from, p->in_pos, err) < 0 || copy_input(s, p, to, err) < 0) return -1;
+    return store_add(to, from + p->in_pos, n - p->in_pos, err);
+}
 
 int fan_copy_piece(struct fan_stream *s, const struct batch *b, const struct fan_piece *p,
                    struct store *to, struct err *err)
 {
     const struct store *st = &b->st;
     uint8_t tmp[16384];
-    if (p->extra) return store_add(to, s->extra.p + p->from, (size_t)(p->to - p->from), err);
+    if (p->extra) return copy_extra(s, p, to, err);
     if (p->to <= st->mem.n)
         return store_add(to, st->mem.p + p->from, (size_t)(p->to - p->from), err);
     for (uint64_t at = p->from; at < p->to;) {
@@ -354,12 +434,14 @@ void fan_name_piece(struct fan_stream *s, const struct batch *b, const struct fa
 {
     struct err ignored;
     struct store head;
+    struct fan_piece named = *p;
     size_t n;
     *key_n = 0;
+    named.in_n = 0; /* what comes before it tells */
     snprintf(name, name_size, "?");
     store_init(&head, HELD_MAX, HELD_MAX, b->st.dir);
-    if (fan_copy_piece(s, b, p, &head, &ignored) == 0 &&
-        parse(s, head.mem.p, head.mem.n, &n, &ignored) == 1 && s->argv.n) {
+    if (fan_copy_piece(s, b, &named, &head, &ignored) == 0 &&
+        parse(s, head.mem.p, head.mem.n, &n, &ignored) >= (p->in_n == 0) && s->argv.n) {
         const struct span *argv = (const struct span *)(const void *)s->argv.p;
         size_t argc = s->argv.n / sizeof(*argv);
         const struct cmd_info *info = cmd_find(argv[0]);

@@ -19,6 +19,28 @@ static const char exec[] = "*1\r\n$4\r\nEXEC\r\n";
 
 /* --- life --- */
 
+/* What commands have read, since a place that tells what may have been applied before. */
+static int open_inputs(struct fan *f, struct err *err)
+{
+    struct fan_stream *s = f->stream;
+    char load[FAN_LOAD_MAX];
+    struct inputs_config cfg = {.dir = f->store_dir,
+                                .load = load,
+                                .since = s->place->w > s->tolerate ? s->place->w : s->tolerate,
+                                .max_bytes = f->store_max_bytes};
+    fan_place_load(s->place, load);
+    for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
+        if (s->slots[slot].o > cfg.since) cfg.since = s->slots[slot].o;
+    return inputs_open(&s->inputs, &cfg, err);
+}
+
+void fan_forget(struct fan *f)
+{
+    if (!f->stream) return;
+    inputs_discard(f->stream->inputs);
+    f->stream->inputs = NULL;
+}
+
 int fan_begin_stream(struct fan *f, struct fan_place *place, uint64_t tolerate, struct err *err)
 {
     struct fan_stream *s = calloc(1, sizeof(*s));
@@ -45,13 +67,14 @@ int fan_begin_stream(struct fan *f, struct fan_place *place, uint64_t tolerate, 
     buf_init(&s->argv, PIECES_MAX);
     buf_init(&s->index, PIECES_MAX);
     buf_init(&s->text, EXTRA_MAX);
-    return 0;
+    return open_inputs(f, err);
 }
 
 void fan_stream_free(struct fan_stream *s)
 {
     if (!s) return;
     fan_place_free(s->place);
+    inputs_close(s->inputs);
     buf_release(&s->pieces);
     buf_release(&s->groups);
     buf_release(&s->extra);
@@ -81,8 +104,11 @@ uint64_t fan_told(const struct fan *f)
 int fan_put_mark(struct fan *f, uint16_t slot, uint64_t o, struct store *to, struct err *err)
 {
     struct fan_stream *s = f->stream;
-    struct fan_mark m = {
-        .o = o, .w = s->place->w, .f = fan_node_of(f, slot)->flushed, .d = s->place->db};
+    uint64_t f_of_node = fan_node_of(f, slot)->flushed;
+    struct fan_mark m = {.o = o,
+                         .w = s->place->w,
+                         .f = f_of_node > s->flushed ? f_of_node : s->flushed,
+                         .d = s->place->db};
     char key[FAN_KEY_MAX], value[FAN_MARK_MAX];
     struct span set[] = {span_str("SET"), span_of(key, fan_mark_key(key, s->place, slot)),
                          span_of(value, fan_mark_put(value, &m))};
@@ -221,11 +247,6 @@ static void passing(struct judge *j, const char *line)
     snprintf(j->why, sizeof(j->why), "%s", line);
 }
 
-static bool is_passing(const char *line)
-{
-    return fan_is_redirect(line) || refusal_classify(line) == REFUSAL_TRANSIENT;
-}
-
 /* The i-th of the pieces that were sent. */
 static struct fan_piece *piece_at(struct fan_stream *s, const struct fan_group *g, uint64_t i)
 {
@@ -240,7 +261,7 @@ static int report(struct judge *j, const struct fan_group *g, struct fan_piece *
     uint8_t key[NAME_BYTES];
     size_t key_n;
     /* It was applied before, and what came after it is there already: it will be again. */
-    if (g->bare && g->offset <= j->f->stream->tolerate && strncmp(j->line, "WRONGTYPE", 9) == 0) {
+    if (p->again && g->offset <= j->f->stream->tolerate && strncmp(j->line, "WRONGTYPE", 9) == 0) {
         log_debug("passed over in a stretch that is sent again: %s", j->line);
         return 0;
     }
@@ -254,7 +275,7 @@ static int judge_bare(struct judge *j, struct fan_group *g, struct err *err)
     bool again = false;
     uint64_t dropped = 0, from = g->reply_at;
     for (; j->line && j->e.reply < from + g->replies; next_error(j)) {
-        if (is_passing(j->line)) {
+        if (fan_is_passing(j->line)) {
             passing(j, j->line);
             again = true;
             continue;
@@ -304,7 +325,7 @@ static int judge_lines(struct judge *j, struct fan_group *g, struct verdict *v, 
     uint64_t from = g->reply_at, last = from + g->replies - 1;
     for (; j->line && j->e.reply <= last; next_error(j)) {
         v->errors += j->e.nested < 0;
-        if (j->e.nested < 0 && is_passing(j->line)) {
+        if (j->e.nested < 0 && fan_is_passing(j->line)) {
             passing(j, j->line);
             v->passing = true;
         } else if (j->e.reply == last && j->e.nested < 0) {
@@ -384,9 +405,14 @@ static int judge_all(struct fan *f, struct batch *b, struct err *err)
     if (!j.again) return 0;
     counter_add(&f->lane_config.counters->retries, 1);
     if (!j.why[0]) return 1;
-    int rc = j.redirect ? fan_follow(f, j.why, err) : lane_pause(f->pause, j.why, err);
+    return fan_wait(f, j.why, err) < 0 ? -1 : 1;
+}
+
+int fan_wait(struct fan *f, const char *line, struct err *err)
+{
+    int rc = fan_is_redirect(line) ? fan_follow(f, line, err) : lane_pause(f->pause, line, err);
     if (rc < 0 && f->pause->lost) fan_lose(f, f->pause->lost);
-    return rc < 0 ? -1 : 1;
+    return rc;
 }
 
 /* --- a batch --- */
@@ -420,6 +446,11 @@ static int finish_stage(struct fan *f, struct batch *b, struct err *err)
     }
     if (rc == 0) fan_recovered(f);
     return rc;
+}
+
+int fan_run_stage(struct fan *f, struct batch *b, struct err *err)
+{
+    return send_groups(f, b, false, err) < 0 || finish_stage(f, b, err) < 0 ? -1 : 0;
 }
 
 int fan_tell(struct fan *f, struct err *err)

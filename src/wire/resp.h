@@ -70,6 +70,9 @@ struct resp_scan {
     resp_nested_error_fn *on_nested_error; /* may be NULL */
     void *ctx;
     struct buf *keep_bulk; /* NULL: bulk contents are passed over, of any size */
+    /* In its place, where set: gets the content of a top-level bulk as it comes. */
+    void (*take_bulk)(void *ctx, const uint8_t *p, size_t n);
+    void *take_ctx;
     /* state of the scanner */
     struct {
         uint64_t left; /* elements still to come */

@@ -35,7 +35,7 @@ static void finish_top(struct resp_scan *s)
 {
     memcpy(s->reply.line, s->line, s->line_n + 1);
     bool bulk = (s->type == '$' || s->type == '=') && !s->reply.is_null;
-    if (bulk && s->keep_bulk) s->reply.bulk = buf_span(s->keep_bulk);
+    if (bulk && s->keep_bulk && !s->take_bulk) s->reply.bulk = buf_span(s->keep_bulk);
 }
 
 /* A value that is no aggregate, or an empty one, is complete. 1: with it the top-level reply. */
@@ -186,6 +186,8 @@ static int take_bulk(struct resp_scan *s, const uint8_t **p, const uint8_t *end,
         memcpy(s->line + s->line_n, *p, take);
         s->line_n += take;
         s->line[s->line_n] = 0;
+    } else if (s->depth == 0 && s->take_bulk) {
+        s->take_bulk(s->take_ctx, *p, n);
     } else if (s->depth == 0 && s->keep_bulk && buf_add(s->keep_bulk, *p, n, err) < 0) {
         return -1;
     }
