@@ -103,13 +103,14 @@ class Comparison:
 
     lost_types: of values that the target may lack, as it has been said. functions: compare them.
     unsent: consumers that may be missing while they have nothing pending: sources do not tell of
-    those that XREADGROUP or XAUTOCLAIM made (before Redis 8.8). settled: streams whose names begin
+    those that XREADGROUP or XAUTOCLAIM made (before Redis 8.8). unsent_either: from the source as
+    well, which may be a replica that was not told of them. settled: streams whose names begin
     so are not used while data is moved. late_ms: a key may live so much longer on the target
     (sources before 7.0 send times to live, which count from when they arrive)."""
 
     def __init__(self, source, target, db_map=None, entries_read=False, ignore=(), limit=20,
                  recheck_s=0.5, other_dbs=(), lost_types=(), functions=True, unsent=(),
-                 settled=(), late_ms=0):
+                 unsent_either=False, settled=(), late_ms=0):
         self.source, self.target = source, target
         self.a = source.connect(timeout=300)
         self.b = target.connect(timeout=300)
@@ -124,6 +125,7 @@ class Comparison:
         self.lost_types = set(lost_types)
         self.functions = functions
         self.unsent = set(unsent)
+        self.unsent_either = unsent_either
         self.settled = tuple(settled)
         self.late_ms = late_ms
         self.result = Result(limit=limit)
@@ -277,12 +279,17 @@ class Comparison:
         fa, fb = (stream_facts(r, counters, settled) for r in (ra, rb))
         for name in [n for n in fa if fa[n] is None or fb[n] is None]:
             del fa[name], fb[name]
-        for name, g in fa["groups"].items():
-            there = fb["groups"].get(name, {"consumers": {}})["consumers"]
-            for c in [c for c in g["consumers"] if c in self.unsent and c not in there]:
+        self.drop_unsent(fa, fb)
+        if self.unsent_either:
+            self.drop_unsent(fb, fa)
+        return fa, fb
+
+    def drop_unsent(self, here, there):
+        for name, g in here["groups"].items():
+            known = there["groups"].get(name, {"consumers": {}})["consumers"]
+            for c in [c for c in g["consumers"] if c in self.unsent and c not in known]:
                 if not g["consumers"][c]:
                     del g["consumers"][c]
-        return fa, fb
 
     def same_windows(self, key):
         at = WINDOW
