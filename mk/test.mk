@@ -32,9 +32,10 @@ chaos-cluster: $(BUILD)/keyhaul ## the same between shapes, resharded as well; S
 chaos-named: $(BUILD)/keyhaul ## each promise of exactly once by itself; CHAOS_ARGS="-k name"
 	KEYHAUL=$(abspath $(BUILD)/keyhaul) KEYHAUL_CHAOS=1 \
 	    $(PYTHON) -m pytest -q -p no:cacheprovider $(CHAOS_ARGS) tests/e2e/chaos/test_named.py
-chaos-proof: ## does that suite find what broken movers lose?
-	KEYHAUL_CHAOS=1 $(PYTHON) -m pytest -q -p no:cacheprovider $(CHAOS_ARGS) \
-	    tests/e2e/chaos/test_finds_loss.py
+chaos-proof: $(BUILD)/keyhaul ## do those suites find what broken movers lose?
+	KEYHAUL=$(abspath $(BUILD)/keyhaul) KEYHAUL_CHAOS=1 \
+	    $(PYTHON) -m pytest -q -p no:cacheprovider $(CHAOS_ARGS) \
+	    tests/e2e/chaos/test_finds_loss.py tests/e2e/chaos/test_cluster_finds_loss.py
 
 matrix: $(BUILD)/keyhaul ## every fetched server to every other; writes docs/reference/compatibility.md
 	tests/servers
