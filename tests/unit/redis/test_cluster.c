@@ -3,7 +3,7 @@
 #include "redis/cluster.h"
 
 #include "base/clock.h"
-#include "live_server.h"
+#include "live_cluster.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -14,93 +14,13 @@
 
 #include <cmocka.h>
 
-#define NODES 3
-
-struct nodes {
-    struct live_server server[NODES];
-    struct client *client[NODES];
-    char id[NODES][CLUSTER_ID_MAX];
-    char text[80]; /* of uri */
-    struct uri uri;
-};
-
-static char *ask_text(struct client *c, const char *a, const char *b)
-{
-    struct reply *r;
-    assert_int_equal(client_ask(c, &r, NULL, a, b, NULL), 0);
-    char *text = strdup((const char *)r->str.p);
-    reply_free(r);
-    return text;
-}
-
-static void start_node(struct nodes *k, unsigned i)
-{
-    static const char *const slots[] = {"CLUSTER ADDSLOTSRANGE 0 5460",
-                                        "CLUSTER ADDSLOTSRANGE 5461 10922",
-                                        "CLUSTER ADDSLOTSRANGE 10923 16383"};
-    char bus[8], words[80];
-    snprintf(bus, sizeof(bus), "%d", live_free_port());
-    const char *extra[] = {
-        "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "2000", NULL};
-    live_start(&k->server[i], true, extra);
-    k->client[i] = live_client(&k->server[i], "target");
-    char *id = ask_text(k->client[i], "CLUSTER", "MYID");
-    snprintf(k->id[i], sizeof(k->id[i]), "%s", id);
-    free(id);
-    live_do(k->client[i], slots[i]);
-    snprintf(words, sizeof(words), "CLUSTER SET-CONFIG-EPOCH %u", i + 1);
-    live_do(k->client[i], words);
-    if (i == 0) return;
-    snprintf(words, sizeof(words), "CLUSTER MEET 127.0.0.1 %d %s", k->server[i].port, bus);
-    live_do(k->client[0], words);
-}
-
-static bool is_whole(struct client *c)
-{
-    struct cluster_map *m;
-    assert_int_equal(cluster_read_map(c, &m, NULL), 0);
-    bool whole = !m->down && m->n == NODES && m->owned == SLOT_COUNT;
-    for (unsigned i = 0; i < m->n; i++)
-        whole &= !m->node[i].handshake && m->node[i].host[0];
-    cluster_map_free(m);
-    return whole;
-}
-
-static int start(void **state)
-{
-    struct nodes *k = calloc(1, sizeof(*k));
-    for (unsigned i = 0; i < NODES; i++)
-        start_node(k, i);
-    for (unsigned i = 0, tries = 0; i < NODES; i++)
-        while (!is_whole(k->client[i])) {
-            if (++tries > 500) fail_msg("no cluster came about");
-            usleep(20000);
-        }
-    snprintf(k->text, sizeof(k->text), "redis://127.0.0.1:1,127.0.0.1:%d", k->server[1].port);
-    assert_int_equal(uri_parse(&k->uri, k->text, NULL), 0);
-    *state = k;
-    return 0;
-}
-
-static int stop(void **state)
-{
-    struct nodes *k = *state;
-    uri_release(&k->uri);
-    for (unsigned i = 0; i < NODES; i++) {
-        client_close(k->client[i]);
-        live_stop(&k->server[i]);
-    }
-    free(k);
-    return 0;
-}
-
 static struct client_config config(const struct uri *uri)
 {
     return (struct client_config){
         .uri = uri, .connect_timeout_ms = 5000, .io_timeout_ms = 10000, .side = "target"};
 }
 
-static struct cluster *open_cluster(const struct nodes *k)
+static struct cluster *open_cluster(const struct live_cluster *k)
 {
     struct client_config cfg = config(&k->uri);
     struct cluster *c = NULL;
@@ -122,13 +42,13 @@ static void set(struct cluster *c, const char *key, const char *value)
 
 static void the_map_is_that_of_the_servers(void **state)
 {
-    struct nodes *k = *state;
+    struct live_cluster *k = *state;
     struct cluster *c = open_cluster(k);
     const struct cluster_map *m = cluster_map(c);
-    assert_int_equal(m->n, NODES);
+    assert_int_equal(m->n, LIVE_NODES);
     assert_int_equal(m->epoch, 3);
     assert_false(m->down);
-    for (unsigned i = 0, slot = 0; i < NODES; i++, slot += 5500) {
+    for (unsigned i = 0, slot = 0; i < LIVE_NODES; i++, slot += 5500) {
         const struct cluster_node *n = &m->node[m->owner[slot]];
         char port[8];
         snprintf(port, sizeof(port), "%d", k->server[i].port);
@@ -142,14 +62,14 @@ static void the_map_is_that_of_the_servers(void **state)
 
 static void each_node_has_its_client(void **state)
 {
-    struct nodes *k = *state;
+    struct live_cluster *k = *state;
     struct cluster *c = open_cluster(k);
-    for (unsigned i = 0, slot = 0; i < NODES; i++, slot += 5500) {
+    for (unsigned i = 0, slot = 0; i < LIVE_NODES; i++, slot += 5500) {
         struct client *a, *b, *own;
         assert_int_equal(cluster_client_of(c, (uint16_t)slot, &a, NULL), 0);
         assert_int_equal(cluster_client_of(c, (uint16_t)(slot + 1), &b, NULL), 0);
         assert_ptr_equal(a, b);
-        char *id = ask_text(a, "CLUSTER", "MYID");
+        char *id = live_text(a, "CLUSTER", "MYID");
         assert_string_equal(id, k->id[i]);
         free(id);
         char port[16];
@@ -164,19 +84,19 @@ static void each_node_has_its_client(void **state)
     }
     struct client *none;
     struct err err;
-    assert_int_equal(cluster_client(c, NODES, &none, &err), -1);
+    assert_int_equal(cluster_client(c, LIVE_NODES, &none, &err), -1);
     cluster_close(c);
 }
 
 static void a_lost_connection_is_dialled_again(void **state)
 {
-    struct nodes *k = *state;
+    struct live_cluster *k = *state;
     struct cluster *c = open_cluster(k);
     set(c, "a", "1");
-    for (unsigned i = 0; i < NODES; i++)
+    for (unsigned i = 0; i < LIVE_NODES; i++)
         live_do(k->client[i], "CLIENT KILL TYPE normal SKIPME yes");
     set(c, "a", "2");
-    char *text = ask_text(k->client[2], "GET", "a");
+    char *text = live_text(k->client[2], "GET", "a");
     assert_string_equal(text, "2");
     free(text);
     cluster_close(c);
@@ -185,9 +105,9 @@ static void a_lost_connection_is_dialled_again(void **state)
 /* All clients at hand are dead, the node first asked is as well: the others are asked. */
 static void a_refresh_asks_who_is_there(void **state)
 {
-    struct nodes *k = *state;
+    struct live_cluster *k = *state;
     struct cluster *c = open_cluster(k);
-    for (unsigned i = 0; i < NODES; i++)
+    for (unsigned i = 0; i < LIVE_NODES; i++)
         live_do(k->client[i], "CLIENT KILL TYPE normal SKIPME yes");
     struct err err = {0};
     if (cluster_refresh(c, &err) < 0) fail_msg("%s", err.msg);
@@ -205,30 +125,13 @@ static void a_refresh_asks_who_is_there(void **state)
     assert_true(clock_mono_ms() - began < 4000);
 }
 
-static void move_slot(struct nodes *k, unsigned from, unsigned to, const char *slot)
-{
-    char words[120];
-    snprintf(words, sizeof(words), "CLUSTER SETSLOT %s IMPORTING %s", slot, k->id[from]);
-    live_do(k->client[to], words);
-    snprintf(words, sizeof(words), "CLUSTER SETSLOT %s MIGRATING %s", slot, k->id[to]);
-    live_do(k->client[from], words);
-}
-
-static void end_move(struct nodes *k, unsigned from, unsigned to, const char *slot)
-{
-    char words[120];
-    snprintf(words, sizeof(words), "CLUSTER SETSLOT %s NODE %s", slot, k->id[to]);
-    live_do(k->client[to], words);
-    live_do(k->client[from], words);
-}
-
 /* Slot 866 is that of "hello". */
 static void a_slot_is_followed_while_it_moves_and_after(void **state)
 {
-    struct nodes *k = *state;
+    struct live_cluster *k = *state;
     struct cluster *c = open_cluster(k);
     set(c, "hello", "1");
-    move_slot(k, 0, 2, "866");
+    live_cluster_move(k, 0, 2, "866");
 
     struct cluster_map *m;
     assert_int_equal(cluster_read_map(k->client[0], &m, NULL), 0);
@@ -238,7 +141,7 @@ static void a_slot_is_followed_while_it_moves_and_after(void **state)
 
     set(c, "hello", "2");        /* still there */
     set(c, "{hello}new", "new"); /* ASK */
-    char *text = ask_text(k->client[0], "GET", "hello");
+    char *text = live_text(k->client[0], "GET", "hello");
     assert_string_equal(text, "2");
     free(text);
     char port[8];
@@ -248,13 +151,13 @@ static void a_slot_is_followed_while_it_moves_and_after(void **state)
                                 "5000", NULL),
                      0);
     reply_free(r);
-    end_move(k, 0, 2, "866");
+    live_cluster_moved(k, 0, 2, "866");
 
     const char *before = cluster_map(c)->node[cluster_map(c)->owner[866]].id;
     assert_string_equal(before, k->id[0]);
     set(c, "hello", "3"); /* MOVED */
     set(c, "{hello}new", "newer");
-    text = ask_text(k->client[2], "GET", "hello");
+    text = live_text(k->client[2], "GET", "hello");
     assert_string_equal(text, "3");
     free(text);
     for (int i = 0; i < 200; i++) {
@@ -270,10 +173,10 @@ static void a_slot_is_followed_while_it_moves_and_after(void **state)
  * over, or the move is. */
 static void what_cannot_be_followed_is_waited_for_and_then_told(void **state)
 {
-    struct nodes *k = *state;
+    struct live_cluster *k = *state;
     struct cluster *c = open_cluster(k);
     set(c, "foo", "1");
-    move_slot(k, 2, 1, "12182");
+    live_cluster_move(k, 2, 1, "12182");
     struct span argv[] = {span_str("MSET"), span_str("{foo}x"), span_str("1"), span_str("foo"),
                           span_str("2")};
     struct reply *r = NULL;
@@ -302,7 +205,7 @@ static void what_cannot_be_followed_is_waited_for_and_then_told(void **state)
 
 static void addresses_are_mapped(void **state)
 {
-    struct nodes *k = *state;
+    struct live_cluster *k = *state;
     char text[200];
     struct cluster_addresses a;
     snprintf(text, sizeof(text), "127.0.0.1:%d=127.0.0.1:1,127.0.0.1=localhost", k->server[0].port);
@@ -346,5 +249,5 @@ int main(void)
         cmocka_unit_test(addresses_are_mapped),
         cmocka_unit_test(a_single_server_is_refused),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, live_cluster_start, live_cluster_stop);
 }
