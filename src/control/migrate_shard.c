@@ -127,8 +127,8 @@ static int flush_once(struct run *r, int64_t db, struct err *err)
     struct primaries target = run_target(r);
     struct slot_set slots = slots_to_flush(r);
     target.slots = &slots;
-    return reconcile_flush(&target, &r->target_facts, &r->cfg->select, db, pipeline_step, &r->pl,
-                           err);
+    return reconcile_flush(&target, &r->target_facts, &r->cfg->select, db, r->spool_dir,
+                           pipeline_step, &r->pl, err);
 }
 
 /* What passes is waited out. A lane that is lost meanwhile ends it: the FLUSH is met again. */

@@ -311,6 +311,8 @@ static int judge(struct hold *h, struct hold_taken *t, const int64_t *told, stru
     int64_t at, now_ms = clock_wall_ms();
     for (struct hold_asked *a = t->a; a < t->a + t->n; a++) {
         a->give_ms = 0;
+        /* Its slot has moved to another shard meanwhile: that one sees to it. */
+        if (!slot_set_has_key(h->slots, hold_key_of(h, a))) continue;
         if (!hold_decode(h, told[a->reply], now_ms, &at)) continue;
         if (is_due(due, at) || at == a->note.at_ms)
             a->give_ms = at;

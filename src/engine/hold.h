@@ -56,9 +56,10 @@ struct fan;
 
 struct hold {
     struct fan *fan; /* of a target that is a cluster: in place of the lane. Borrowed */
-    const struct slot_set *slots; /* where former runs are looked for; NULL: all. Borrowed */
-    bool on;                      /* false: no stream follows, deadlines are written as they are */
-    bool exact;                   /* the target knows PEXPIRETIME (7.0+) */
+    const struct slot_set
+        *slots; /* only keys of these are looked for, and settled; NULL: all. Borrowed */
+    bool on;    /* false: no stream follows, deadlines are written as they are */
+    bool exact; /* the target knows PEXPIRETIME (7.0+) */
     struct hold_notes notes;
     uint64_t n;             /* how many there are */
     uint64_t round;         /* of them a hold_go_round() has still to look at */

@@ -115,21 +115,7 @@ static int read_databases(struct client *target, struct server_facts *ret, struc
                    ret->loading ? "is loading its data" : "has become a replica");
 }
 
-/* `scan`: to ask for the next page. Of the keys those that walk_wants() matter. */
-typedef int page_fn(void *ctx, struct walk *w, uint32_t db, struct scan *scan,
-                    const struct reply *keys, struct err *err);
-
-struct visit {
-    const struct primaries *target;
-    const struct db_select *select;
-    const int64_t *only_db; /* NULL: all that the task goes to */
-    page_fn *fn;
-    void *ctx;
-    int (*step)(void *ctx, int max_wait_ms, struct err *err); /* while waiting; may be NULL */
-    void *step_ctx;
-};
-
-static int each_page(const struct visit *v, struct walk *w, struct client *target,
+static int each_page(const struct reconcile_visit *v, struct walk *w, struct client *target,
                      const struct server_facts *facts, uint32_t db, struct err *err)
 {
     struct scan scan;
@@ -143,13 +129,13 @@ static int each_page(const struct visit *v, struct walk *w, struct client *targe
     return rc;
 }
 
-static bool is_wanted(const struct visit *v, uint32_t db)
+static bool is_wanted(const struct reconcile_visit *v, uint32_t db)
 {
     return v->only_db ? *v->only_db == (int64_t)db : db_select_is_aim(v->select, db);
 }
 
 /* Each page of keys of the databases that the task goes to. It must be what it was to the end. */
-static int each_database(const struct visit *v, struct walk *w, struct client *target,
+static int each_database(const struct reconcile_visit *v, struct walk *w, struct client *target,
                          struct err *err)
 {
     struct server_facts now, after;
@@ -165,7 +151,7 @@ static int each_database(const struct visit *v, struct walk *w, struct client *t
     return rc;
 }
 
-static int each_node(const struct visit *v, struct err *err)
+int reconcile_each_page(const struct reconcile_visit *v, struct err *err)
 {
     struct walk w = {0};
     struct client *c;
@@ -182,7 +168,7 @@ static int each_node(const struct visit *v, struct err *err)
 /* --- the sweep --- */
 
 struct sweep {
-    struct reconcile *rc; /* NULL: everything goes */
+    struct reconcile *rc;
     bool unlink;
     bool one_by_one; /* of a cluster: a command of several keys is of one slot */
     int (*step)(void *ctx, int max_wait_ms, struct err *err);
@@ -196,7 +182,6 @@ struct sweep {
 static int is_stale(struct reconcile *rc, uint32_t db, struct span key, struct err *err)
 {
     if (checkpoint_is_key(key)) return 0;
-    if (!rc) return 1;
     int seen = keyset_has(rc->seen, db, key, err);
     if (seen != 0) return seen < 0 ? -1 : 0;
     int existed = reconcile_existed(rc, db, key, err);
@@ -230,7 +215,7 @@ static int take_deletion(struct sweep *s, struct walk *w, struct client *c, uint
         rc = client_refused(c, s->unlink ? "UNLINK" : "DEL", r, err);
     } else if (r->type == REPLY_INTEGER && r->integer > 0) {
         s->deleted += (uint64_t)r->integer;
-        if (s->rc) counter_add(&s->rc->counters->keys_deleted, (uint64_t)r->integer);
+        counter_add(&s->rc->counters->keys_deleted, (uint64_t)r->integer);
     }
     reply_free(r);
     return rc;
@@ -269,18 +254,18 @@ static int sweep_page(void *ctx, struct walk *w, uint32_t db, struct scan *scan,
 static int sweep_all(struct sweep *s, const struct primaries *target,
                      const struct server_facts *facts, struct err *err)
 {
-    struct visit v = {.target = target,
-                      .select = s->rc->select,
-                      .fn = sweep_page,
-                      .ctx = s,
-                      .step = s->step,
-                      .step_ctx = s->step_ctx};
+    struct reconcile_visit v = {.target = target,
+                                .select = s->rc->select,
+                                .fn = sweep_page,
+                                .ctx = s,
+                                .step = s->step,
+                                .step_ctx = s->step_ctx};
     if (reconcile_sweep_libraries(s->rc, target, facts, err) < 0) return -1;
-    return each_node(&v, err);
+    return reconcile_each_page(&v, err);
 }
 
 /* A server that is a replica now may be followed by one that is not. */
-static void expect_another(struct err *err)
+void reconcile_expect_another(struct err *err)
 {
     if (err && err->code == ERR_REFUSED && strstr(err->msg, "READONLY")) err->code = ERR_BUSY;
 }
@@ -307,34 +292,8 @@ int reconcile_sweep(struct reconcile *rc, const struct primaries *target,
         *ret_deleted = s.deleted;
         return 0;
     }
-    expect_another(err);
+    reconcile_expect_another(err);
     return err ? err_wrap(err, "deleting what the new snapshot does not have") : -1;
-}
-
-int reconcile_flush(const struct primaries *target, const struct server_facts *facts,
-                    const struct db_select *select, int64_t db,
-                    int (*step)(void *ctx, int max_wait_ms, struct err *err), void *ctx,
-                    struct err *err)
-{
-    struct sweep s = {.one_by_one = target->cluster != NULL,
-                      .unlink = facts_has(facts, FACTS_UNLINK),
-                      .step = step,
-                      .step_ctx = ctx,
-                      .argc = 1};
-    struct visit v = {.target = target,
-                      .select = select,
-                      .only_db = db < 0 ? NULL : &db,
-                      .fn = sweep_page,
-                      .ctx = &s,
-                      .step = step,
-                      .step_ctx = ctx};
-    s.argv[0] = span_str(s.unlink ? "UNLINK" : "DEL");
-    buf_init(&s.unanswered, 1u << 30); /* of one page */
-    int done = each_node(&v, err);
-    buf_release(&s.unanswered);
-    if (done == 0) return 0;
-    expect_another(err);
-    return err ? err_wrap(err, "deleting the keys of a shard that was flushed") : -1;
 }
 
 /* --- before the first load --- */
@@ -356,8 +315,8 @@ static int note_all(struct keyset *to, unsigned marks, const struct primaries *t
                     const struct server_facts *facts, const struct db_select *select,
                     const char *path, struct err *err)
 {
-    struct visit v = {.target = target, .select = select, .fn = note_page, .ctx = to};
-    if (reconcile_note_libraries(to, target, facts, err) < 0 || each_node(&v, err) < 0 ||
+    struct reconcile_visit v = {.target = target, .select = select, .fn = note_page, .ctx = to};
+    if (reconcile_note_libraries(to, target, facts, err) < 0 || reconcile_each_page(&v, err) < 0 ||
         keyset_seal(to, err) < 0)
         return -1;
     if (keyset_count(to) > marks) return keyset_save(to, path, err);

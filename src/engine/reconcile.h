@@ -24,6 +24,7 @@
 #include "io/keyset.h"
 #include "redis/facts.h"
 #include "redis/primaries.h"
+#include "redis/scan.h"
 
 #define RECONCILE_LATE_MAX (64u << 20) /* bytes of libraries that are put off, see below */
 
@@ -95,9 +96,10 @@ KH_MUST int reconcile_note_unsure(const struct primaries *target, const struct s
                                   struct err *err);
 
 /* Delete all keys of the target's slots (target->slots) but checkpoints: of one database, or of all
- * that the task goes to (-1). As reconcile_sweep(). */
+ * that the task goes to (-1). Those of one slot go at once. `dir`: for files without a name. As
+ * reconcile_sweep(). */
 KH_MUST int reconcile_flush(const struct primaries *target, const struct server_facts *facts,
-                            const struct db_select *select, int64_t db,
+                            const struct db_select *select, int64_t db, const char *dir,
                             int (*step)(void *ctx, int max_wait_ms, struct err *err), void *ctx,
                             struct err *err);
 /* Did a library of this name stand there before the task, and has not become the task's? 1, 0, -1.
@@ -107,6 +109,25 @@ KH_MUST int reconcile_is_foreign_library(const char *path, struct span code, str
 /* The source is about to swap databases on the target: what stood there before the task goes along.
  * `path`: as above; where there is no such file, there is nothing to remember. */
 KH_MUST int reconcile_note_swap(const char *path, struct err *err);
+
+/* --- reconcile.c for reconcile_flush.c --- */
+
+/* `scan`: to ask for the next page. Of the keys those that walk_wants() matter. */
+typedef int reconcile_page_fn(void *ctx, struct walk *w, uint32_t db, struct scan *scan,
+                              const struct reply *keys, struct err *err);
+
+struct reconcile_visit {
+    const struct primaries *target;
+    const struct db_select *select;
+    const int64_t *only_db; /* NULL: all that the task goes to */
+    reconcile_page_fn *fn;
+    void *ctx;
+    int (*step)(void *ctx, int max_wait_ms, struct err *err); /* while waiting; may be NULL */
+    void *step_ctx;
+};
+/* All keys of the target, page by page. */
+KH_MUST int reconcile_each_page(const struct reconcile_visit *v, struct err *err);
+void reconcile_expect_another(struct err *err);
 
 /* --- reconcile_lib.c, for reconcile.c --- */
 
