@@ -67,7 +67,7 @@ static int dial(struct fan *f, struct fan_node *n, uint16_t at, struct err *err)
     struct client *c;
     struct conn *conn;
     if (cluster_dial(f->cluster, at, &c, err) < 0) return -1;
-    if (checkpoint_evict(c, f->task, err) < 0 ||
+    if ((f->task[0] && checkpoint_evict(c, f->task, err) < 0) ||
         (f->import && import_mode_mark_conn(f->import, c, err) < 0) ||
         client_take_conn(c, &conn, err) < 0) {
         client_close(c);
@@ -182,7 +182,7 @@ int fan_open(struct fan **ret, const struct fan_config *cfg, struct err *err)
     f->import = cfg->import;
     f->pause = cfg->pause;
     f->lane_config = cfg->lane;
-    f->slots = cfg->slots;
+    f->inputs_dir = cfg->inputs_dir;
     f->store_dir = cfg->store_dir;
     f->store_max_bytes = cfg->store_max_bytes;
     snprintf(f->task, sizeof(f->task), "%s", cfg->task);

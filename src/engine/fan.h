@@ -19,7 +19,7 @@
 #include "engine/batch.h"
 #include "engine/import_mode.h"
 #include "redis/cluster.h"
-#include "wire/slot_set.h"
+#include "wire/slot.h"
 
 #include <poll.h>
 
@@ -51,7 +51,7 @@ struct fan {
     struct lane_peers peers;        /* of all lanes */
     struct import_mode *import;
     char task[CHECKPOINT_KEY_MAX]; /* the name that connections are known by */
-    const struct slot_set *slots;  /* FLUSHDB is of these only; NULL: of all. Borrowed */
+    const char *inputs_dir;        /* see io/inputs.h */
     const char *store_dir;
     uint64_t store_max_bytes;
     int64_t told_moved_ms;     /* monotonic: when it was said that slots move */
@@ -64,8 +64,8 @@ struct fan_config {
     struct import_mode *import; /* each connection is marked by it; may be NULL. Borrowed */
     struct lane_config lane;    /* conn is not looked at */
     struct lane *pause;
-    const char *task; /* the name that connections are known by; see checkpoint_evict() */
-    const struct slot_set *slots; /* of a source that is a shard; NULL: all */
+    const char *task;       /* the name that connections are known by; see checkpoint_evict() */
+    const char *inputs_dir; /* the task's own, kept: what commands have read; borrowed */
     const char *store_dir;
     uint64_t store_max_bytes;
 };

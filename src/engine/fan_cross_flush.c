@@ -3,11 +3,11 @@
 // that all have been (docs/decisions/0004):
 //
 //   each node   MULTI  FLUSHDB  SET <mark> ..  EXEC     so that no node is ever without a mark
-//   all keys    SCAN, DEL of those that were on their way from a node to another meanwhile; of a
-//               source that is a shard of a cluster, of all in its slots, and nothing else
+//   all keys    SCAN, DEL of those that were on their way from a node to another meanwhile
 //   each node   SET <mark> .. with this offset as the FLUSHDB that all have had
 //
-// The main checkpoint is written again in the transaction of the node that has it.
+// The main checkpoint is written again in the transaction of the node that has it. (Of a source
+// that is a shard of a cluster FLUSHDB does not come here: replay_shard.c.)
 #include "engine/fan_impl.h"
 
 #include "redis/primaries.h"
@@ -155,8 +155,7 @@ static int empty_nodes(struct flush *x, struct err *err)
 static bool is_left(const struct flush *x, const struct walk *w, struct span key)
 {
     uint16_t slot = slot_of(key);
-    if (checkpoint_is_key(key) || (x->f->slots && !slot_set_has(x->f->slots, slot))) return false;
-    return walk_wants(w, key) && !has_had(x, slot);
+    return walk_wants(w, key) && !checkpoint_is_key(key) && !has_had(x, slot);
 }
 
 static int delete_page(struct flush *x, struct walk *w, struct client *c, const struct reply *keys,
@@ -196,7 +195,7 @@ static int delete_node(struct flush *x, struct walk *w, struct client *c, struct
 static int delete_left(struct flush *x, struct err *err)
 {
     const struct lane_config *l = &x->f->lane_config;
-    struct primaries all = {.cluster = x->f->cluster, .slots = x->f->slots};
+    struct primaries all = {.cluster = x->f->cluster};
     struct walk w = {0};
     struct client *c;
     int rc = walk_begin(&w, &all, err);
@@ -247,8 +246,7 @@ static bool all_have_had(const struct flush *x)
 static int flush_all(struct flush *x, struct err *err)
 {
     bool moved;
-    /* Of a shard: just what is in its slots, whatever else is on the target. */
-    if (!x->f->slots && (read_main(x, err) < 0 || empty_nodes(x, err) < 0)) return -1;
+    if (read_main(x, err) < 0 || empty_nodes(x, err) < 0) return -1;
     if (x->refused[0]) return fan_cross_refuse(x->f, x->c, span_of(NULL, 0), x->refused, err);
     if (delete_patiently(x, err) < 0 || fan_look(x->f, &moved, err) < 0) return -1;
     fan_recovered(x->f);

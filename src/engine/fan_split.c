@@ -47,7 +47,7 @@ static int keep_arg(struct fan_stream *s, struct span arg, struct err *err)
     return buf_add(&s->argv, &arg, sizeof(arg), err);
 }
 
-/* 1 parsed, *ret_n bytes of it; 0 not all of it lies there; -1 */
+/* 1 parsed, *ret_n bytes of it; 0 not all of it lies there, s->argv are the first arguments; -1 */
 static int parse(struct fan_stream *s, const uint8_t *p, size_t n, size_t *ret_n, struct err *err)
 {
     const uint8_t *at = p, *end = p + n;
@@ -57,7 +57,10 @@ static int parse(struct fan_stream *s, const uint8_t *p, size_t n, size_t *ret_n
     if (buf_reserve(&s->argv, (size_t)argc * sizeof(struct span), err) < 0) return -1;
     struct span *argv = (struct span *)(void *)s->argv.p;
     for (uint64_t i = 0; i < argc; i++) {
-        if (!take_number(&at, end, '$', &len) || (uint64_t)(end - at) < len + 2) return 0;
+        if (!take_number(&at, end, '$', &len) || (uint64_t)(end - at) < len + 2) {
+            s->argv.n = (size_t)i * sizeof(struct span);
+            return 0;
+        }
         argv[i] = span_of(at, (size_t)len);
         at += len + 2;
     }

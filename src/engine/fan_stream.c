@@ -24,7 +24,7 @@ static int open_inputs(struct fan *f, struct err *err)
 {
     struct fan_stream *s = f->stream;
     char load[FAN_LOAD_MAX];
-    struct inputs_config cfg = {.dir = f->store_dir,
+    struct inputs_config cfg = {.dir = f->inputs_dir,
                                 .load = load,
                                 .since = s->place->w > s->tolerate ? s->place->w : s->tolerate,
                                 .max_bytes = f->store_max_bytes};
