@@ -25,6 +25,7 @@ static int open_side(struct run *r, const struct task_side *side, const char *na
 {
     struct client_config cfg = task_side_client(side, name, r->cfg->connect_timeout_ms,
                                                 r->cfg->io_timeout_ms, stop);
+    if (r->plan == PLAN_STREAM) cfg.resume_offset = r->at.offset;
     bool second = side == &r->cfg->source && r->source;
     if (second)
         return task_side_probe(ret, cfg, r->source, r->source_facts.role == FACTS_REPLICA, err);

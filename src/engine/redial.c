@@ -53,6 +53,7 @@ static int try_once(struct redial *d, struct redial_result *ret, struct err *err
 {
     struct client_config cfg = task_side_client(d->cfg.side, d->cfg.name, d->cfg.connect_timeout_ms,
                                                 d->cfg.io_timeout_ms, &d->leave);
+    if (d->cfg.psync && d->cfg.psync->replid) cfg.resume_offset = d->cfg.psync->offset;
     if (client_open(&ret->client, &cfg, err) < 0 || facts_read(ret->client, &ret->facts, err) < 0 ||
         check(d, &ret->facts, err) < 0)
         return -1;

@@ -37,6 +37,7 @@ struct client_config { /* borrowed for client_open() only, but `stop`: for its l
     /* A replica of the primary that would be connected to, if one is there that follows it and
      * counts in its offsets (4.0+): one of the URI's, or one that the primary tells of. */
     bool prefer_replica;
+    uint64_t resume_offset; /* from where it can go on with its stream; 0: no matter */
 };
 
 /* Connect, AUTH where a password is configured, PING. Database 0 stays selected.

@@ -112,14 +112,33 @@ static int read_replication(struct client *c, struct reply **ret, struct server_
     return 0;
 }
 
+/* Can a stream be gone on with from there? A replica that has begun anew has but a short backlog.
+ */
+static bool reaches_back(struct span info, uint64_t offset)
+{
+    static const char word[] = "repl_backlog_first_byte_offset:";
+    const uint8_t *at = memmem(info.p, info.n, word, sizeof(word) - 1);
+    if (offset == 0) return true;
+    if (!at) return false;
+    struct span rest = span_of(at + sizeof(word) - 1,
+                               info.n - (size_t)(at - info.p) - sizeof(word) + 1);
+    size_t n = 0;
+    while (n < rest.n && rest.p[n] >= '0' && rest.p[n] <= '9')
+        n++;
+    uint64_t first;
+    return num_get_u64(span_of(rest.p, n), &first) && first <= offset + 1;
+}
+
 /* It has the primary's history, and goes on receiving it. Before 4.0 a replica has an id and
  * offsets of its own. */
-static bool follows(struct client *c, const char *replid)
+static bool follows(struct client *c, const struct client_config *cfg, const char *replid)
 {
     struct reply *r;
     struct server_facts f;
     if (read_replication(c, &r, &f, NULL) < 0) return false;
-    bool well = f.role == FACTS_REPLICA && f.link_up && strcasecmp(f.replid, replid) == 0;
+    bool well = f.role == FACTS_REPLICA && f.link_up && strcasecmp(f.replid, replid) == 0 &&
+                f.repl_offset >= (int64_t)cfg->resume_offset &&
+                reaches_back(r->str, cfg->resume_offset);
     reply_free(r);
     facts_release(&f);
     return well;
@@ -131,7 +150,7 @@ static bool go_over(struct client **c, const struct client_config *cfg, const ch
 {
     struct client *other;
     if (client_dial_at(&other, cfg, host, port, NULL) < 0) return false;
-    if (!follows(other, replid)) {
+    if (!follows(other, cfg, replid)) {
         client_close(other);
         return false;
     }

@@ -45,6 +45,18 @@ static int login(struct client **ret, const struct client_config *cfg, unsigned 
     return dial(ret, cfg, i, u->user, servers, err);
 }
 
+/* The words of a login are about the servers' password. */
+static int tell_login(const struct client_config *cfg, unsigned i, struct err *err)
+{
+    const struct uri *u = cfg->uri;
+    if (err->code != ERR_AUTH) return err_wrap(err, "Sentinel");
+    return err_set(err, ERR_AUTH,
+                   "%s: the Sentinel at %s:%s asks for a password and does not get the right one; "
+                   "give that of the Sentinels with --sentinel-password-file, in "
+                   "KEYHAUL_SENTINEL_PASSWORD or as ?sentinel-password=",
+                   cfg->side, uri_host(u, i), uri_port(u, i));
+}
+
 static int copy(char *out, size_t size, const struct reply *r)
 {
     if (!r || !reply_has_text(r) || r->str.n >= size || memchr(r->str.p, 0, r->str.n)) return -1;
@@ -78,7 +90,11 @@ int sentinel_ask(const struct client_config *cfg, unsigned i, struct sentinel_se
     struct client *c = NULL;
     struct reply *r;
     const char *name = cfg->uri->sentinel;
-    if (login(&c, cfg, i, err) < 0) return err_wrap(err, "Sentinel");
+    struct err why = {.code = ERR_NONE};
+    if (login(&c, cfg, i, &why) < 0) {
+        tell_login(cfg, i, &why);
+        return err_set(err, why.code, "%s", why.msg);
+    }
     int rc = client_call(c, &r, err, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", name, NULL);
     if (rc == 0) {
         rc = read_answer(c, r, name, ret, err);

@@ -79,7 +79,7 @@ class Unit:
 
 class Router:
     """where: {"kind": single, sentinel or cluster, "addresses", "db", "user", "password", "tls",
-    "name": of the primary for sentinels, "direct": {"port as announced": port to dial}}."""
+    "name": of the primary for sentinels, "sentinel_password": theirs, "direct": {"port as announced": port to dial}}."""
 
     def __init__(self, where, timeout=5, seed=0):
         self.where, self.timeout = where, timeout
@@ -148,7 +148,8 @@ class Router:
             raise
 
     def find_sentinel(self, address):
-        with Client(address, timeout=self.timeout) as c:
+        with Client(address, timeout=self.timeout,
+                    password=self.where.get("sentinel_password")) as c:
             said = c.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.where["name"])
         return self.find_single((text(said[0]), int(said[1]))) if said else None
 

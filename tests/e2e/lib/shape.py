@@ -232,7 +232,8 @@ class SentinelSet(Shape):
         return [s.address for s in self.sentinels]
 
     def where(self, db=0):
-        return {**super().where(db), "name": self.group}
+        return {**super().where(db), "name": self.group,
+                "sentinel_password": self.sentinels[0].password}
 
     def fail_over(self, how="manual", lose_s=0.0, gap_s=0.0, timeout=30):
         """how: manual, or kill9 of the primary, without what it was told in the last lose_s. The

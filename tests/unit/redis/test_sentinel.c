@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/num.h"
 #include "live_server.h"
+#include "redis/facts.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -294,6 +295,14 @@ static void a_replica_is_preferred_where_one_follows(void **state)
     assert_int_equal(opened_port(both, plain), k->primary.port);
     assert_int_equal(opened_port(both, prefer), k->replica.port);
     assert_int_equal(opened_port(named, prefer), k->replica.port);
+    /* it must be able to go on from there */
+    struct client *c = client_to(&k->replica);
+    assert_int_equal(facts_replication_offset(c, &prefer.resume_offset, NULL), 0);
+    client_close(c);
+    assert_int_equal(opened_port(one, prefer), k->replica.port);
+    prefer.resume_offset = 1u << 30;
+    assert_int_equal(opened_port(one, prefer), k->primary.port);
+    prefer.resume_offset = 0;
     /* it cannot be reached where the primary says */
     struct cluster_addresses a;
     snprintf(map, sizeof(map), "127.0.0.1:%d=127.0.0.1:1", k->replica.port);
