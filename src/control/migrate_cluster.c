@@ -134,7 +134,7 @@ int migrate_open_fan(struct run *r, struct err *err)
                              .import = &r->import,
                              .lane = pipeline_lane_config(&r->pl),
                              .pause = &r->pl.lane,
-                             .task = state_name(r->state),
+                             .task = r->state ? state_name(r->state) : "",
                              .inputs_dir = r->state ? state_dir(r->state) : NULL,
                              .store_dir = r->spool_dir,
                              .store_max_bytes = run_store_max(r)};

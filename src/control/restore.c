@@ -36,8 +36,18 @@ static int no_choice(const struct run *r, const char *path, struct err *err)
         path, r->has_load ? " (the keys of its own have been loaded)" : "");
 }
 
+static int no_cluster(const struct run *r, const char *path, struct err *err)
+{
+    return err_set(err, ERR_REFUSED,
+                   "%.200s holds commands, which are replayed to a single server only, and the "
+                   "target is a cluster%s; restore all of it into an empty server, then migrate "
+                   "that one",
+                   path, r->has_load ? " (the keys of its own have been loaded)" : "");
+}
+
 static int check_commands(const struct run *r, const char *path, struct err *err)
 {
+    if (r->cluster) return no_cluster(r, path, err);
     if (r->cfg->on_conflict == TASK_CONFLICT_SKIP) return no_skip(path, err);
     return key_select_all(&r->cfg->keys) ? 0 : no_choice(r, path, err);
 }
@@ -109,7 +119,7 @@ static int restore_failed(struct run *r, struct err *err)
     struct err last;
     if (err->code == ERR_STOPPED) return run_stopped_in_load(r, err);
     if (!is_about_file(err->code)) return -1;
-    if (lane_drain(&r->pl.lane, &last) < 0 || settle(r, &last) < 0) log_error("%s", last.msg);
+    if (pipeline_drain(&r->pl, &last) < 0 || settle(r, &last) < 0) log_error("%s", last.msg);
     return -1;
 }
 
@@ -181,10 +191,11 @@ static int build(struct run *r, struct err *err)
                                   .stop = r->stop,
                                   .spool_config = run_spool_config(r),
                                   .hold_exact = facts_has(&r->target_facts, FACTS_PEXPIRETIME)};
-    if (client_take_conn(r->target, &cfg.target, err) < 0) return -1;
-    r->target = NULL;
+    if (!r->cluster && client_take_conn(r->target, &cfg.target, err) < 0) return -1;
+    if (!r->cluster) r->target = NULL;
     r->has_pipeline = true;
-    return pipeline_init(&r->pl, &cfg, err);
+    if (pipeline_init(&r->pl, &cfg, err) < 0) return -1;
+    return r->cluster ? migrate_open_fan(r, err) : 0;
 }
 
 int run_restore(struct run *r, struct err *err)

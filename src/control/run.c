@@ -280,8 +280,7 @@ void run_tell_loaded(const struct run *r)
 int run_stopped_in_load(struct run *r, struct err *err)
 {
     struct err last;
-    if ((r->pl.fan ? fan_drain(r->pl.fan, &last) : lane_drain(&r->pl.lane, &last)) < 0 ||
-        hold_settle(&r->pl.hold, &r->pl.lane, 0, &last) < 0)
+    if (pipeline_drain(&r->pl, &last) < 0 || hold_settle(&r->pl.hold, &r->pl.lane, 0, &last) < 0)
         *err = last;
     return -1;
 }

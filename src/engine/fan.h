@@ -64,7 +64,7 @@ struct fan_config {
     struct import_mode *import; /* each connection is marked by it; may be NULL. Borrowed */
     struct lane_config lane;    /* conn is not looked at */
     struct lane *pause;
-    const char *task;       /* the name that connections are known by; see checkpoint_evict() */
+    const char *task; /* the name that connections are known by; see checkpoint_evict(). "" none */
     const char *inputs_dir; /* the task's own, kept: what commands have read; borrowed */
     const char *store_dir;
     uint64_t store_max_bytes;

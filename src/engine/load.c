@@ -630,7 +630,7 @@ static int load_records(struct load *ld, struct err *err)
     if (rc < 0) return err_wrap(err, "snapshot");
     reader_release(&pl->r);
     note_decoded(ld);
-    if ((pl->fan ? fan_drain(pl->fan, err) : lane_drain(&pl->lane, err)) < 0) return -1;
+    if (pipeline_drain(pl, err) < 0) return -1;
     losses_tell(&pl->refusals.losses, ld->target_name);
     return ld->reconcile ? reconcile_loaded(ld->reconcile, err) : 0;
 }

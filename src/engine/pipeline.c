@@ -433,6 +433,11 @@ struct lane *pipeline_lane(struct pipeline *pl, struct span key)
     return pl->fan ? fan_lane_of(pl->fan, key) : &pl->lane;
 }
 
+int pipeline_drain(struct pipeline *pl, struct err *err)
+{
+    return pl->fan ? fan_drain(pl->fan, err) : lane_drain(&pl->lane, err);
+}
+
 uint64_t pipeline_received(const struct pipeline *pl)
 {
     return pl->stream_offset + (spool_tail(pl->spool) - pl->stream_pos);

@@ -134,6 +134,8 @@ uint64_t pipeline_received(const struct pipeline *pl);
 uint64_t pipeline_offset(const struct pipeline *pl);
 /* The lane to the node that has this key. */
 struct lane *pipeline_lane(struct pipeline *pl, struct span key);
+/* All items that were sent are answered. */
+KH_MUST int pipeline_drain(struct pipeline *pl, struct err *err);
 /* Acknowledge at the next step. */
 void pipeline_ack_now(struct pipeline *pl);
 
