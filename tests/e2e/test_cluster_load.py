@@ -13,7 +13,7 @@ from lib.clustercompare import assert_equal
 from lib.clustermove import ClusterKeyhaul
 from lib.dataset import FUNCTION, FUNCTION_2, Sizes, big_keys, everything, small_keys
 from lib.faultproxy import FaultProxy
-from lib.mover import keyhaul_binary
+from lib.mover import Restore, keyhaul_binary
 from lib.server import find_servers
 from lib.shape import Single
 
@@ -376,3 +376,23 @@ def test_import_mode(small, migrate, cleanup, server):
     k.finish()
     assert mode(c.nodes) == [b"no"] * 6
     assert_equal(small, c)
+
+
+# -- files -------------------------------------------------------------------------------------------
+
+def test_restore(small, target, cleanup):
+    """A snapshot's keys go where they belong; commands of an AOF are refused before anything."""
+    small.call("SAVE")
+    k = Restore(os.path.join(small.primary.dir, "dump.rdb"), target, folder=cleanup[1])
+    cleanup[0].append(k)
+    k.expect(0)
+    assert_equal(small, target, entries_read=True)
+    target.everywhere("FLUSHALL")
+    target.everywhere("FUNCTION", "FLUSH")
+    aof = os.path.join(cleanup[1], "some.aof")
+    with open(aof, "wb") as f:
+        f.write(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nb\r\n")
+    k = Restore(aof, target, folder=cleanup[1])
+    cleanup[0].append(k)
+    k.expect(3, "target is a cluster", "migrate that one")
+    assert target.call("GET", "a") is None
