@@ -186,7 +186,7 @@ static void put_readable(struct text *t, const struct uri *u, size_t max)
 {
     const char *from = u->unix_path ? u->unix_path : u->sentinel ? u->sentinel : u->host;
     size_t n = strlen(from);
-    text_add(t, u->unix_path ? "unix-" : u->tls ? "tls-" : "");
+    text_add(t, u->unix_path ? "unix-" : u->sentinel ? "sentinel-" : u->tls ? "tls-" : "");
     if (u->unix_path && n > max) from += n - max;
     while (*from && !isalnum((unsigned char)*from))
         from++;
