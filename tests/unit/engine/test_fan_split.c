@@ -255,7 +255,7 @@ static void commands_on_disk(void **state)
     const size_t size[] = {BATCH_MEM_BYTES - 100, 50, 3u << 20, 40u << 20};
     for (uint32_t i = 0; i < 4; i++) {
         struct fan_group *g = fan_group(k->fan.stream, i);
-        assert_int_equal(g->slot, slot_of(span_of("1234" + i, 1)));
+        assert_int_equal(g->slot, slot_of(span_of(&"1234"[i], 1)));
         assert_int_equal(g->bare, i != 2);
         assert_long_piece(k, i, size[i]);
     }

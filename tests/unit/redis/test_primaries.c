@@ -2,6 +2,7 @@
 // A walk over all keys: of one server, and of a real cluster whose slots move meanwhile.
 #include "redis/primaries.h"
 
+#include "base/num.h"
 #include "live_cluster.h"
 #include "redis/scan.h"
 
@@ -56,6 +57,13 @@ static int empty(void *ctx, struct client *c, struct err *err)
     return 0;
 }
 
+static void count_key(struct seen *s, const struct walk *w, struct span key)
+{
+    uint64_t number;
+    if (!walk_wants(w, key) || key.p[0] != 'k') return;
+    if (num_get_u64(span_of(key.p + 1, key.n - 1), &number)) s->times[number]++;
+}
+
 static void look_at(struct seen *s, struct walk *w, struct client *c)
 {
     struct scan scan;
@@ -63,8 +71,7 @@ static void look_at(struct seen *s, struct walk *w, struct client *c)
     scan_begin(&scan, c, NULL);
     while (scan_page(&scan, &keys, NULL) == 1)
         for (size_t i = 0; i < keys->n; i++)
-            if (walk_wants(w, keys->item[i].str) && keys->item[i].str.p[0] == 'k')
-                s->times[atoi((const char *)keys->item[i].str.p + 1)]++;
+            count_key(s, w, keys->item[i].str);
     scan_end(&scan);
     s->nodes++;
 }
