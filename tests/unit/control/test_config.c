@@ -308,6 +308,64 @@ static void passwords_by_precedence(void **state)
     unlink(path);
 }
 
+#define SENTINELS "--source=redis+sentinel://s/n", "--target=redis://b"
+
+static void sentinels_have_a_password_of_their_own(void **state)
+{
+    (void)state;
+    struct made m;
+    char path[] = "/tmp/kh-config-XXXXXX", option[64];
+    int fd = mkstemp(path);
+    assert_int_equal(write(fd, "hidden\nmore\n", 12), 12);
+    close(fd);
+    snprintf(option, sizeof(option), "--sentinel-password-file=%s", path);
+    MAKE(&m, SENTINELS, option);
+    assert_string_equal(m.cfg.task.source.sentinel_password, "hidden");
+    assert_null(m.cfg.task.source.password);
+    assert_null(m.cfg.task.target.sentinel_password); /* it has none */
+    drop(&m);
+    REFUSED("--sentinel-password-file: no side is a redis+sentinel://", SIDES, option);
+    setenv("KEYHAUL_SENTINEL_PASSWORD", "ambient", 1);
+    MAKE(&m, SIDES); /* for another run, maybe */
+    assert_null(m.cfg.task.source.sentinel_password);
+    drop(&m);
+    MAKE(&m, SENTINELS);
+    assert_string_equal(m.cfg.task.source.sentinel_password, "ambient");
+    drop(&m);
+    MAKE(&m, SENTINELS, option);
+    assert_string_equal(m.cfg.task.source.sentinel_password, "hidden");
+    drop(&m);
+    unsetenv("KEYHAUL_SENTINEL_PASSWORD");
+    unlink(path);
+}
+
+static void leads(const struct cluster_addresses *a, const char *host, const char *to)
+{
+    const char *port = "1";
+    cluster_addresses_find(a, &host, &port);
+    assert_string_equal(host, to);
+}
+
+static void addresses_are_mapped_for_each_side(void **state)
+{
+    (void)state;
+    struct made m;
+    MAKE(&m, SIDES, "--source-address-map=a=b", "--source-address-map=c=d",
+         "--target-address-map=a=e");
+    leads(&m.cfg.task.source.addresses, "a", "b");
+    leads(&m.cfg.task.source.addresses, "c", "d");
+    leads(&m.cfg.task.target.addresses, "a", "e");
+    leads(&m.cfg.task.target.addresses, "c", "c");
+    assert_false(m.cfg.task.source.prefer_replica);
+    drop(&m);
+    MAKE(&m, SIDES, "--source-prefer-replica");
+    assert_true(m.cfg.task.source.prefer_replica);
+    assert_false(m.cfg.task.target.prefer_replica);
+    drop(&m);
+    REFUSED("--source-address-map: must be announced=reachable", SIDES, "--source-address-map=a");
+    REFUSED("--target-address-map: must be announced=reachable", SIDES, "--target-address-map=a=");
+}
+
 static void wrong_password_files(void **state)
 {
     (void)state;
@@ -416,6 +474,8 @@ int main(void)
         cmocka_unit_test(verification_is_left_out_only_where_asked),
         cmocka_unit_test(tls_options_need_tls),
         cmocka_unit_test(passwords_by_precedence),
+        cmocka_unit_test(sentinels_have_a_password_of_their_own),
+        cmocka_unit_test(addresses_are_mapped_for_each_side),
         cmocka_unit_test(wrong_password_files),
         cmocka_unit_test(backup_has_a_file_in_the_targets_place),
         cmocka_unit_test(keys_are_chosen_of_snapshots),
