@@ -80,7 +80,8 @@ int run_meet_target(struct run *r, struct err *err)
 
 static void tell_replica(const struct run *r)
 {
-    if (!r->cfg->source.prefer_replica || r->source_facts.cluster) return;
+    bool whole_cluster = r->source_facts.cluster && !r->cfg->slots;
+    if (!r->cfg->source.prefer_replica || whole_cluster) return;
     if (r->source_facts.role == FACTS_REPLICA)
         log_info("reading from a replica, %s", client_name(r->source));
     else

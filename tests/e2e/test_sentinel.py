@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from lib.cluster import Cluster
 from lib.clustercompare import assert_equal
 from lib.clusterload import CONSUMERS
 from lib.clustermove import fill, wait_caught_up
@@ -378,6 +379,25 @@ def test_replica_is_lost(sentinel_set, single, task):
         play(source, target, t, w, fails_over, dies)
         assert w.problems(target) == w.problems(source)
     assert t.metric("snapshots") == 1
+
+
+def test_replicas_of_shards_are_read(single, run, cleanup):
+    source, target = Cluster(3, 1), single()
+    cleanup[0].append(source)
+    source.start()
+    fill(source)
+    before = [links(p) for p in source.primaries()]
+    k = run(source, target, "--source-prefer-replica")
+    with ClusterWriter(source, seed=10, rate=2000) as w:
+        wait_caught_up(source, target, alive=k.alive)
+        assert [links(p) for p in source.primaries()] == before
+        for shard in range(3):
+            assert [links(r) for r in source.replicas_of(shard)] == [("1", "1")]
+        w.stop()
+    wait_caught_up(source, target, alive=k.alive)
+    assert k.terminate() == 0
+    assert_equal(source, target, unsent=CONSUMERS)
+    assert k.said.count("reading from a replica") == 3
 
 
 def test_no_replica_there(single, run):
