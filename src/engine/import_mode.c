@@ -9,7 +9,8 @@
 /* The target evicts keys when it is full. With the mode on it refuses writes instead. */
 static bool evicts(const struct server_facts *f)
 {
-    return f->maxmemory > 0 && f->maxmemory_policy[0] && strcmp(f->maxmemory_policy, "noeviction") != 0;
+    return f->maxmemory > 0 && f->maxmemory_policy[0] &&
+           strcmp(f->maxmemory_policy, "noeviction") != 0;
 }
 
 struct census { /* of the nodes */
