@@ -171,6 +171,18 @@ static void assert_ran(struct cluster_rig *g, int node, const char *want)
     assert_string_equal(fake_text(&g->node[node].ran), want);
 }
 
+/* Each once, in whatever order. */
+static void assert_ran_each(struct cluster_rig *g, int node, const char *const *want, size_t n)
+{
+    const char *text = fake_text(&g->node[node].ran);
+    size_t length = 0;
+    for (size_t i = 0; i < n; i++) {
+        assert_non_null(strstr(text, want[i]));
+        length += strlen(want[i]);
+    }
+    assert_int_equal(strlen(text), length);
+}
+
 static void a_moved_key_goes_to_its_new_node(void **state)
 {
     (void)state;
@@ -184,15 +196,17 @@ static void a_moved_key_goes_to_its_new_node(void **state)
         for (size_t i = 0; i < 4; i++)
             put_well(g, 0, keys[i]);
         drain(g);
-        assert_int_equal(g->followed, 1);
-        assert_int_equal(g->recovered, 1);
+        /* Once for both keys, or, where the second answer came later, for each. */
+        assert_in_range(g->followed, 1, 2);
+        assert_int_equal(g->recovered, g->followed);
         assert_string_equal(g->line, "MOVED 1 127.0.0.1:7000");
         assert_int_equal(counter_get(&g->counters.keys_written), 4);
         assert_int_equal(counter_get(&g->counters.retries), 2);
         rig_end(g);
         assert_ran(g, 0, "");
         assert_ran(g, 1, "0:SET b1 v\n");
-        assert_ran(g, 2, "0:SET c1 v\n0:SET a1 v\n0:SET a2 v\n");
+        const char *const all[] = {"0:SET c1 v\n", "0:SET a1 v\n", "0:SET a2 v\n"};
+        assert_ran_each(g, 2, all, 3);
         rig_free(g);
     }
 }
