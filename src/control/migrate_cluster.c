@@ -146,6 +146,15 @@ int migrate_open_fan(struct run *r, struct err *err)
     return 0;
 }
 
+/* Nothing beyond this can have been applied by whoever came before: what has been received, or, by
+ * another spool's run, what the source had when we came. */
+static uint64_t applied_at_most(const struct run *r)
+{
+    uint64_t received = pipeline_received(&r->pl);
+    int64_t had = r->source_facts.repl_offset;
+    return had > 0 && (uint64_t)had > received ? (uint64_t)had : received;
+}
+
 /* The stream goes on, or begins, at r->place. */
 int migrate_begin_fan(struct run *r, bool again, struct err *err)
 {
@@ -153,7 +162,7 @@ int migrate_begin_fan(struct run *r, bool again, struct err *err)
         return -1;
     struct fan_place *place = r->place;
     r->place = NULL;
-    return fan_begin_stream(r->fan, place, again ? pipeline_received(&r->pl) : 0, err);
+    return fan_begin_stream(r->fan, place, again ? applied_at_most(r) : 0, err);
 }
 
 /* --- lost, and found again --- */

@@ -48,10 +48,10 @@ def pair(shape, cleanup):
     if not os.path.exists(keyhaul_binary()):
         pytest.fail("no %s: run make, or set KEYHAUL" % keyhaul_binary())
 
-    def make(*options, server="default", **kw):
-        binary = find_servers()[server]
-        source = shape(Single(name="source", binary=binary))
-        target = shape(Cluster(3, 1, name="target", binary=binary, **kw))
+    def make(*options, servers=("default", "default"), **kw):
+        binary = find_servers()
+        source = shape(Single(name="source", binary=binary[servers[0]]))
+        target = shape(Cluster(3, 1, name="target", binary=binary[servers[1]], **kw))
         task = Task(source, target, *cleanup, *options)
         task.k.wait_metric(lambda m: m["phase"] == "stream")  # attached: what comes now is moved
         return source, target, task
@@ -97,6 +97,30 @@ def test_torture(pair):
     assert task.k.metrics()["errors"] == 0
     assert w.commands > 1000
     assert not [n for n in os.listdir(os.path.join(task.folder, "state")) if "inputs" in n]
+
+
+@pytest.mark.parametrize("servers", [
+    ("default", "redis-6.0"),  # the target does not know COPY, LMOVE, ZRANGESTORE, PEXPIRETIME
+    ("redis-6.0", "default"), ("valkey-9.1", "valkey-9.1"), ("redis-8.6", "valkey-9.1"),
+    ("valkey-9.1", "redis-8.6")])
+def test_other_servers(pair, servers):
+    for name in servers:
+        if name not in find_servers():
+            pytest.skip("no server %s here" % name)
+    source, target, task = pair(servers=servers)
+    newer = source.version >= (8, 4, 0)
+    functions = all(s.version >= (7, 0, 0) for s in (source, target))
+    w = CrossWriter(source.primary, CrossLoad(6, newer, 0.0005, functions,
+                                              search=target.version >= (6, 2)))
+    w.start()
+    for _ in range(2):
+        time.sleep(1)
+        task.kill9()
+        settle(w, task, source, target)
+    w.stop()
+    task.k.finish()
+    assert_equal(source, target)
+    assert task.k.metrics()["errors"] == 0
 
 
 def test_keyhaul_is_killed(pair):

@@ -13,13 +13,16 @@ KEYS = 6  # of each kind
 class CrossLoad:
     """next(): commands in the order in which they are to be sent."""
 
-    def __init__(self, seed, newer=False, flush=0.0, functions=True):
+    def __init__(self, seed, newer=False, flush=0.0, functions=True, search=True):
         self.r, self.n, self.flush, self.functions = random.Random(seed), 0, flush, functions
         self.made = {}  # how often each was drawn
-        self.several = [self.store_sets, self.store_sorted, self.store_range, self.store_geo,
-                        self.sort, self.pfmerge, self.bitop, self.copy, self.rename, self.renamenx,
+        self.several = [self.store_sets, self.store_sorted, self.store_range, self.sort,
+                         self.pfmerge, self.bitop, self.copy, self.rename, self.renamenx,
                         self.move_element, self.block_move, self.smove, self.mset, self.msetnx,
-                        self.delete, self.unlink] + ([self.msetex] if newer else [])
+                        self.delete, self.unlink]
+        self.several += [self.msetex] if newer else []
+        # before 6.2 not by boxes, and what was there stays when there is nothing to be searched
+        self.several += [self.store_geo] if search else []
         self.single = [self.strings, self.lists, self.sets, self.sorted, self.hashes, self.sketches,
                        self.geo, self.bits, self.deadlines]
 
@@ -79,7 +82,8 @@ class CrossLoad:
         g, to = self.key("g"), self.key(self.r.choice("gz"))
         return self.r.choice((
             ("GEOSEARCHSTORE", to, g, "FROMLONLAT", 10, 20, "BYRADIUS", 9000, "km"),
-            ("GEOSEARCHSTORE", to, g, "FROMLONLAT", 0, 0, "BYBOX", 9000, 9000, "km", "STOREDIST"),
+            ("GEOSEARCHSTORE", to, g, "FROMLONLAT", 0, 0,
+             "BYBOX", 9000, 9000, "km", "STOREDIST"),
             ("GEORADIUS", g, 10, 20, 9000, "km", "STORE", to),
             ("GEORADIUS", g, 10, 20, 9000, "km", "COUNT", 3, "ASC", "STOREDIST", to),
             ("GEORADIUSBYMEMBER", g, self.member(), 9000, "km", "STORE", to)))
@@ -114,9 +118,9 @@ class CrossLoad:
 
     def block_move(self):
         a, b, r = self.key("l"), self.key("l"), self.r
-        return r.choice((("BRPOPLPUSH", a, b, 0.001),
+        return r.choice((("BRPOPLPUSH", a, b, 0.01),
                          ("BLMOVE", a, b, r.choice(("LEFT", "RIGHT")),
-                          r.choice(("LEFT", "RIGHT")), 0.001)))
+                          r.choice(("LEFT", "RIGHT")), 0.01)))
 
     def smove(self):
         return ("SMOVE", self.key("s"), self.key("s"), self.member())
