@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #define LOOK_MS 100
+#define MAP_MS  200
 
 bool group_began(struct state *state)
 {
@@ -140,7 +141,7 @@ static void end_together(struct group *g)
     struct run *r = g->r;
     bool until = r->cfg->until == TASK_UNTIL_CAUGHT_UP;
     if (r->cfg->type == TASK_FULL || (!until && !*state_asked(r->state))) return;
-    if (g->n == 0 || g->member[0]->finish || !all_in_phase(g, PHASE_STREAM)) return;
+    if (g->n == 0 || g->member[0]->finish || !all_in_phase(g, PHASE_STREAM) || g->moved) return;
     if (!until && !state_take_asked(r->state)) return;
     for (unsigned i = 0; i < g->n; i++)
         g->member[i]->finish = true;
@@ -158,10 +159,34 @@ static void note_phase(struct group *g)
         log_warn("%s", err.msg);
 }
 
+/* The streams of two shards are not ordered with each other: what moves a key to another shard is a
+ * RESTORE in one and a DEL in the other, and the DEL may be applied last. So the task ends as soon
+ * as slots are seen to have moved; the next run has their new owners copied again. */
+static void look_at_map(struct group *g)
+{
+    int64_t now = clock_mono_ms();
+    if (g->moved || now - g->map_ms < MAP_MS) return;
+    group_unlock(g);
+    g->moved = group_slots_moved(g);
+    g->map_ms = clock_mono_ms();
+    group_lock(g);
+    if (g->moved) stop_all(g);
+}
+
+static int slots_moved(const struct group *g, struct err *err)
+{
+    return err_set(err, ERR_SOURCE,
+                   "source: %u slots have moved to other shards, so keys of theirs may be missing "
+                   "on the target; run the same command again when the cluster has come to rest: "
+                   "shards with new slots are copied again, the target is not emptied",
+                   g->moved);
+}
+
 static void watch(struct group *g)
 {
     group_lock(g);
     while (!all_ended(g)) {
+        look_at_map(g);
         if (g->failed || *g->r->stop) stop_all(g);
         if (g->open >= MEMBER_CHECKED) note_phase(g);
         end_together(g);
@@ -262,6 +287,8 @@ static int run_all(struct group *g, uint64_t *ret_refused, struct err *err)
     tell_facts(g);
     if (rc < 0) return -1;
     rc = result(g, ret_refused, err);
+    if (!g->moved && rc == 0) g->moved = group_slots_moved(g);
+    if (g->moved && !g->failed && (rc == 0 || err->code == ERR_STOPPED)) rc = slots_moved(g, err);
     return give_time_back(g, rc, err);
 }
 

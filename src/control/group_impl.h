@@ -49,6 +49,8 @@ struct group {
     struct import_mode import;
     bool import_ours, import_cluster; /* a run turned it on again; the target is a cluster */
     const struct member *failed;      /* the first that did for good */
+    int64_t map_ms;                   /* monotonic: when the map was read last */
+    unsigned moved;                   /* slots, since the runs began */
 };
 
 static inline void group_lock(struct group *g)
@@ -68,6 +70,9 @@ void group_wait(struct group *g, int ms);
 KH_MUST int group_meet_cluster(struct group *g, struct err *err);
 /* Which shards there are now, and which of them were there before: g->kept, saved. */
 KH_MUST int group_find_shards(struct group *g, struct err *err);
+/* Slots that another shard owns than the one whose run has them. The map is read again; where that
+ * cannot be, 0. */
+unsigned group_slots_moved(struct group *g);
 /* The addresses of a shard, its primary first. */
 KH_MUST int group_shard_uri(struct group *g, const struct group_shard *s, struct uri *ret,
                             struct err *err);

@@ -191,6 +191,28 @@ int group_find_shards(struct group *g, struct err *err)
     return rc < 0 ? -1 : group_state_save(&g->kept, dir, err);
 }
 
+static bool is_of(const struct group_shard *s, const char *id)
+{
+    for (unsigned i = 0; i < s->n_nodes; i++)
+        if (strcmp(s->node[i], id) == 0) return true;
+    return false;
+}
+
+unsigned group_slots_moved(struct group *g)
+{
+    struct err ignored;
+    unsigned moved = 0;
+    if (cluster_refresh(g->cluster, &ignored) < 0) return 0;
+    const struct cluster_map *m = cluster_map(g->cluster);
+    for (unsigned i = 0; i < g->kept.n; i++) {
+        const struct group_shard *part = g->kept.shard[i];
+        for (unsigned s = slot_set_next(&part->slots, 0); s < SLOT_COUNT;
+             s = slot_set_next(&part->slots, s + 1))
+            moved += m->owner[s] != CLUSTER_NO_NODE && !is_of(part, m->node[m->owner[s]].id);
+    }
+    return moved;
+}
+
 /* --- where they are --- */
 
 static const struct cluster_node *primary_of(const struct group *g, const struct group_shard *s)
