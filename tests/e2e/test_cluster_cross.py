@@ -18,8 +18,15 @@ OPTIONS = ("--type", "incremental", "--on-conflict", "overwrite")
 ROUNDS = int(os.environ.get("KEYHAUL_CROSS_ROUNDS", 4))
 
 
+class CrossKeyhaul(ClusterKeyhaul):
+    spool = None
+
+    def ends(self, target_uri):
+        return ("--target", self.target.uri(), "--spool-dir", self.spool)
+
+
 class Task:
-    """Runs of one task, until one comes to its end."""
+    """Runs of one task, until one comes to its end. Now and then one whose spool is elsewhere."""
 
     def __init__(self, source, target, things, folder, *options):
         self.source, self.target, self.things = source, target, things
@@ -30,9 +37,10 @@ class Task:
         where = os.path.join(self.folder, "run%d" % self.runs)
         os.mkdir(where)
         self.runs += 1
-        self.k = ClusterKeyhaul(self.source, self.target, *OPTIONS, "--task", "cross",
-                                "--state-dir", os.path.join(self.folder, "state"), *self.options,
-                                folder=where)
+        CrossKeyhaul.spool = os.path.join(where if self.runs % 4 == 3 else self.folder, "spool")
+        self.k = CrossKeyhaul(self.source, self.target, *OPTIONS, "--task", "cross",
+                              "--state-dir", os.path.join(self.folder, "state"), *self.options,
+                              folder=where)
         self.things.append(self.k)
 
     def kill9(self):
@@ -171,3 +179,60 @@ def test_all_at_once(pair):
     task.k.finish()
     assert_equal(source, target)
     assert task.k.metrics()["errors"] == 0
+
+
+def test_large_values(pair):
+    """What is read goes through files: no more memory than for anything else."""
+    source, target, task = pair()
+    with source.primary.connect(timeout=60) as c:
+        c.call("SET", "k:0", "x" * (90 << 20))
+        for i in range(0, 1_000_000, 5000):
+            c.call("SADD", "s:0", *range(i, i + 5000))
+        c.call("SADD", "s:1", 5, 7, "other")
+        c.call("RPUSH", "l:0", "y" * (40 << 20), "last")
+        c.pipeline([("COPY", "k:0", "k:1"), ("SUNIONSTORE", "s:2", "s:0", "s:1"),
+                    ("SINTERSTORE", "s:3", "s:0", "s:1"), ("RENAME", "k:1", "k:5"),
+                    ("LMOVE", "l:0", "l:1", "LEFT", "RIGHT"), ("RPOPLPUSH", "l:0", "l:3"),
+                    ("BITOP", "NOT", "b:1", "k:0")])
+    task.k.finish(timeout=120)
+    assert_equal(source, target)
+    assert task.k.metrics()["errors"] == 0
+    assert task.k.peak_rss_mb() < 100
+
+
+def test_what_cannot_be_brought(pair):
+    """By name, and it goes on where it is to go on."""
+    source, target, task = pair("--on-error", "continue")
+    with source.primary.connect() as c:
+        c.pipeline([("RPUSH", "l:0", 3, 1, 2), ("SET", "w_1", 9), ("SET", "w_2", 8),
+                    ("SORT", "l:0", "BY", "w_*", "STORE", "l:1"), ("DEL", "l:1"),
+                    ("SORT", "l:0", "BY", "nosort", "GET", "#", "STORE", "l:2"),
+                    ("SORT", "l:0", "LIMIT", 0, 2, "STORE", "l:3")])
+    task.k.wait_caught_up()
+    left = {"l:2"} if target.call("LRANGE", "l:2", 0, -1) == [] else set()
+    source.call("DEL", *left) if left else None
+    task.k.wait_caught_up()
+    assert_equal(source, target)
+    assert task.k.terminate() == 4
+    assert task.k.metrics()["errors"] == 1 + len(left)
+    assert "SORT" in task.k.stderr and "several slots" in task.k.stderr
+
+
+def test_flushes(pair):
+    """Of a source with several databases only what is moved is emptied; other tasks' checkpoints
+    go, ours does not."""
+    source, target, task = pair()
+    with source.primary.connect() as c:
+        for i in range(30):
+            c.pipeline([("SET", "k:%d" % n, n) for n in range(200)])
+            c.call(*(("FLUSHALL",), ("FLUSHDB", "ASYNC"), ("FLUSHDB", "SYNC"))[i % 3])
+            c.pipeline([("INCR", "n:%d" % n) for n in range(50)])
+            if i % 10 == 5:
+                task.kill9()
+    task.k.wait_caught_up()
+    assert_equal(source, target)
+    task.kill9()
+    task.k.wait_caught_up()
+    task.k.finish()
+    assert_equal(source, target)
+    assert len(source.call("KEYS", "*")) == 50
