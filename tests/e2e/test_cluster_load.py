@@ -14,7 +14,7 @@ from lib.clustermove import ClusterKeyhaul
 from lib.dataset import FUNCTION, FUNCTION_2, Sizes, big_keys, everything, small_keys
 from lib.faultproxy import FaultProxy
 from lib.mover import Restore, keyhaul_binary
-from lib.server import find_servers
+from lib.server import binary_version, find_servers
 from lib.shape import Single
 
 # Some seconds of load, so that things can happen meanwhile.
@@ -396,3 +396,38 @@ def test_restore(small, target, cleanup):
     cleanup[0].append(k)
     k.expect(3, "target is a cluster", "migrate that one")
     assert target.call("GET", "a") is None
+
+
+# -- nodes of several versions -----------------------------------------------------------------------
+
+def mixed(cleanup, usual, other):
+    """Three primaries, the last of another version."""
+    c = Cluster(3, 0, name="mixed", binary=find_servers()[usual])
+    odd = c.shards[2].nodes[0]
+    odd.binary = find_servers()[other]
+    odd.valkey, odd.version = binary_version(odd.binary)
+    cleanup[0].append(c)
+    return c.start()
+
+
+@pytest.mark.parametrize("usual,other", [("redis-8.0", "redis-7.0"), ("redis-7.0", "redis-8.0")])
+def test_the_oldest_node_decides(cleanup, migrate, usual, other):
+    """What one of the nodes could hold and the others cannot goes to none of them as it is."""
+    for name in usual, other:
+        if name not in find_servers():
+            pytest.skip("no server %s here" % name)
+    target = mixed(cleanup, usual, other)
+    s = Single(name="new-source", binary=find_servers()["redis-8.0"])
+    cleanup[0].append(s)
+    s.start()
+    fill(s, SMALL)
+    with s.router() as r:
+        r.calls([("HSET", "timed:%d" % i, "f", i, "g", i) for i in range(30)])
+        r.calls([("HPEXPIRE", "timed:%d" % i, 900_000, "FIELDS", 1, "f") for i in range(30)])
+    migrate(s, target, "--type", "full").expect(3, "hashes with fields that expire",
+                                                "Redis 7.0.* cannot hold that")
+    migrate(s, target, "--type", "full", "--on-unsupported", "degrade").expect(0)
+    with target.router() as r:
+        assert r.calls([("HGET", "timed:%d" % i, "f") for i in range(30)]) == [
+            b"%d" % i for i in range(30)]
+    assert_equal(s, target)
