@@ -138,6 +138,7 @@ void fan_drop(struct fan *f)
     buf_clear(&f->peers.rest);
     fan_stream_free(f->stream);
     f->stream = NULL;
+    cluster_stop_by(f->cluster, f->lane_config.stop);
 }
 
 /* --- lanes that stand for each other --- */
@@ -198,9 +199,9 @@ int fan_open(struct fan **ret, const struct fan_config *cfg, struct err *err)
 void fan_close(struct fan *f)
 {
     if (!f) return;
+    fan_drop(f);
     for (unsigned i = 0; i < f->n; i++)
         free_node(f->nodes[i]);
-    fan_stream_free(f->stream);
     lane_peers_release(&f->peers);
     free(f);
 }

@@ -50,6 +50,8 @@ int fan_begin_stream(struct fan *f, struct fan_place *place, uint64_t tolerate, 
     }
     fan_stream_free(f->stream);
     f->stream = s;
+    /* A task that is to stop finishes what is in flight, and may have to ask for the map. */
+    cluster_stop_by(f->cluster, NULL);
     s->place = place;
     s->tolerate = tolerate;
     s->joined = true;

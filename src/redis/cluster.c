@@ -161,6 +161,13 @@ int cluster_client_of(struct cluster *c, uint16_t slot, struct client **ret, str
     return cluster_client(c, node, ret, err);
 }
 
+void cluster_stop_by(struct cluster *c, const atomic_bool *stop)
+{
+    c->cfg.stop = stop;
+    for (size_t i = 0; i < c->n; i++)
+        if (c->known[i].client) client_stop_by(c->known[i].client, stop);
+}
+
 void cluster_tidy(struct cluster *c)
 {
     for (size_t i = 0; i < c->n; i++) {

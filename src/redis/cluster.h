@@ -37,6 +37,7 @@ KH_MUST int cluster_client(struct cluster *c, uint16_t node, struct client **ret
 /* The same of the owner of a slot. ERR_BUSY: it has none. */
 KH_MUST int cluster_client_of(struct cluster *c, uint16_t slot, struct client **ret,
                               struct err *err);
+void cluster_stop_by(struct cluster *c, const atomic_bool *stop); /* from now on; may be NULL */
 /* Clients that were left in the middle of something (replies are due) are given up. */
 void cluster_tidy(struct cluster *c);
 /* A client to a node that is the caller's: for a lane, a link. */
