@@ -308,6 +308,8 @@ static int sweep(struct run *r, struct err *err)
         continue;
     if (rc < 0) return -1;
     lane_recovered(&r->pl.lane);
+    bool moved;
+    if (r->fan && fan_look(r->fan, &moved, err) < 0) return -1; /* deletions may be lost as well */
     deleted = counter_get(&r->counters->keys_deleted) - before;
     log_info("%s keys that the new snapshot does not have were deleted from the target",
              num_human_count(count, sizeof(count), deleted));

@@ -615,6 +615,14 @@ static void end_early(struct load *ld)
             return;
 }
 
+/* A primary that has changed meanwhile, and nobody has noticed, may have lost some of it. */
+static int end_whole(struct load *ld, struct err *err)
+{
+    bool moved;
+    if (pipeline_drain(ld->pl, err) < 0) return -1;
+    return ld->pl->fan ? fan_look(ld->pl->fan, &moved, err) : 0;
+}
+
 static int load_records(struct load *ld, struct err *err)
 {
     struct pipeline *pl = ld->pl;
@@ -630,7 +638,7 @@ static int load_records(struct load *ld, struct err *err)
     if (rc < 0) return err_wrap(err, "snapshot");
     reader_release(&pl->r);
     note_decoded(ld);
-    if (pipeline_drain(pl, err) < 0) return -1;
+    if (end_whole(ld, err) < 0) return -1;
     losses_tell(&pl->refusals.losses, ld->target_name);
     return ld->reconcile ? reconcile_loaded(ld->reconcile, err) : 0;
 }
