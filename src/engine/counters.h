@@ -40,6 +40,7 @@ typedef _Atomic uint64_t counter;
     X(commands_read, "commands of the stream decoded")                                             \
     X(commands_written, "commands the target acknowledged")                                        \
     X(commands_filtered, "commands of databases not selected, or not data")                        \
+    X(commands_carried, "commands that were given their keys of several slots in one")             \
     X(transactions, "MULTI/EXEC groups of the source passed on whole")                             \
     X(bytes_read, "bytes received from the source, snapshot and stream")                           \
     X(bytes_written, "bytes sent to the target")                                                   \

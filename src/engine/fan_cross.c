@@ -305,6 +305,7 @@ int fan_cross(struct fan *f, struct batch *b, const struct fan_cmd *c, struct er
     if (n == 0) return fan_cross_nodes(f, b, c, err);
     struct cross x = {.f = f, .b = b, .c = *c};
     int rc = own_arguments(&x, c, index, n, err);
+    counter_add(&f->lane_config.counters->commands_carried, 1);
     if (rc == 0) rc = apply(&x, err);
     free(x.c.argv);
     free(x.keys);

@@ -104,6 +104,7 @@ def test_torture(pair):
     assert_equal(source, target)
     assert task.k.metrics()["errors"] == 0
     assert w.commands > 1000
+    assert task.k.metrics()["commands_carried"] > 50
     assert not [n for n in os.listdir(os.path.join(task.folder, "state")) if "inputs" in n]
 
 

@@ -331,6 +331,42 @@ static void plain_runs(void **state)
     }
 }
 
+static void take(void *ctx, const uint8_t *p, size_t n)
+{
+    struct err err;
+    assert_int_equal(buf_add(ctx, p, n, &err), 0);
+}
+
+/* Bulks of any size, without being kept here; not those inside of arrays. */
+static void bulks_as_they_come(void **state)
+{
+    (void)state;
+    struct span text = LIT("$5\r\nhe\r\no\r\n*1\r\n$2\r\nno\r\n$-1\r\n$0\r\n\r\n$1\r\n!\r\n");
+    for (size_t piece = 1; piece <= text.n; piece++) {
+        struct resp_scan s;
+        struct buf taken, kept;
+        struct err err;
+        unsigned replies = 0;
+        resp_scan_init(&s);
+        buf_init(&taken, 100);
+        buf_init(&kept, 1); /* not used */
+        s.keep_bulk = &kept;
+        s.take_bulk = take;
+        s.take_ctx = &taken;
+        for (size_t at = 0, used; at < text.n; at += used) {
+            size_t n = text.n - at < piece ? text.n - at : piece;
+            int rc = resp_scan_feed(&s, text.p + at, n, &used, &err);
+            assert_true(rc >= 0);
+            replies += (unsigned)rc;
+            assert_int_equal(s.reply.bulk.n, 0);
+        }
+        assert_int_equal(replies, 5);
+        assert_true(span_eq(buf_span(&taken), LIT("he\r\no!")));
+        buf_release(&taken);
+        buf_release(&kept);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -346,6 +382,7 @@ int main(void)
         cmocka_unit_test(every_truncation_wants_more),
         cmocka_unit_test(bit_flips_are_survived),
         cmocka_unit_test(plain_runs),
+        cmocka_unit_test(bulks_as_they_come),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
