@@ -15,9 +15,9 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#define MAX_NAME_TRIES   1000000 /* names another spool of this process, or a dead one, has taken */
-#define WRITE_BACK_BYTES (8u << 20)
-#define SPARE_MS         120000 /* after that its pages may have to be read in to be written over */
+#define MAX_NAME_TRIES 1000000 /* names another spool of this process, or a dead one, has taken */
+#define BLOCKS_MIN     (1u << 20)
+#define SPARE_MS       120000 /* after that its pages may have to be read in to be written over */
 
 int segs_io_error(const char *what, const char *path, struct err *err)
 {
@@ -69,7 +69,6 @@ static struct seg *unlink_head(struct segs *q)
     if (!q->head) {
         q->tail = NULL;
         close_fd(&q->write_fd);
-        q->dirty_bytes = 0;
     }
     return seg;
 }
@@ -110,7 +109,7 @@ void segs_retire_head(struct segs *q)
         return;
     }
     spare->size = q->head->size;
-    spare->begun_ms = q->head->begun_ms;
+    spare->made_ms = q->head->made_ms;
     spare->unsynced = true;
     free(unlink_head(q));
     q->spare = spare;
@@ -153,7 +152,7 @@ struct seg *segs_new(struct segs *q, uint64_t pos)
     struct seg *seg = calloc(1, sizeof(*seg) + size);
     if (!seg) return NULL;
     seg->pos = pos;
-    seg->begun_ms = clock_mono_ms();
+    seg->made_ms = clock_mono_ms();
     if (q->log)
         snprintf(seg->path, size, "%s/%s-%016llx.seg", q->dir, q->name, (unsigned long long)pos);
     else if (q->name)
@@ -259,7 +258,7 @@ static struct seg *reuse_file(struct segs *q, uint64_t pos, const struct segs_pu
 {
     struct seg *spare = q->spare;
     struct err ignored;
-    if (clock_mono_ms() - spare->begun_ms > SPARE_MS) return NULL;
+    if (clock_mono_ms() - spare->made_ms > SPARE_MS) return NULL;
     /* Its old name must not come back after a power cut, with other bytes behind it. */
     if (spare->unsynced && segs_sync_dir(q, &ignored) < 0) return NULL;
     spare->unsynced = false;
@@ -278,6 +277,24 @@ static struct seg *reuse_file(struct segs *q, uint64_t pos, const struct segs_pu
     return seg;
 }
 
+/* What an append of n bytes would add to the files' sizes is more than the quota has left. */
+static bool is_over_quota(const struct segs *q, size_t n, bool fresh)
+{
+    uint64_t end = fresh ? SEG_HEADER_BYTES + n : q->tail->bytes + n;
+    uint64_t has = !fresh ? q->tail->size : q->spare ? q->spare->size : 0;
+    uint64_t more = end > has ? end - has : 0;
+    return more && (more > q->max_bytes || q->file_bytes > q->max_bytes - more);
+}
+
+/* All of the file's blocks at once, which is cheaper than bit by bit. Where that is not to be had
+ * they come as it grows. */
+static void take_blocks(struct segs *q, struct seg *seg, int fd)
+{
+    if (!q->log || q->segment_bytes < BLOCKS_MIN || is_over_quota(q, q->segment_bytes, true))
+        return;
+    if (fallocate(fd, 0, 0, (off_t)q->segment_bytes) == 0) seg->size = q->segment_bytes;
+}
+
 /* 1, 0, -1. */
 static int make_file(struct segs *q, uint64_t pos, const struct segs_put *put, struct seg **ret,
                      int *ret_fd, struct err *err)
@@ -292,6 +309,7 @@ static int make_file(struct segs *q, uint64_t pos, const struct segs_put *put, s
         free(seg);
         return rc;
     }
+    take_blocks(q, seg, fd);
     *ret = seg;
     *ret_fd = fd;
     return 1;
@@ -307,7 +325,6 @@ static int append_new(struct segs *q, uint64_t pos, const struct segs_put *put, 
     if (rc <= 0) return rc;
     seg->bytes = SEG_HEADER_BYTES + bytes_of(put);
     if (seg->size < seg->bytes) seg->size = seg->bytes;
-    segs_write_back(q);
     close_fd(&q->write_fd);
     q->write_fd = fd;
     q->unsettled = q->log;
@@ -337,15 +354,6 @@ static int append_here(struct segs *q, const struct segs_put *put, struct err *e
     return 1;
 }
 
-/* What an append of n bytes would add to the files' sizes is more than the quota has left. */
-static bool is_over_quota(const struct segs *q, size_t n, bool fresh)
-{
-    uint64_t end = fresh ? SEG_HEADER_BYTES + n : q->tail->bytes + n;
-    uint64_t has = !fresh ? q->tail->size : q->spare ? q->spare->size : 0;
-    uint64_t more = end > has ? end - has : 0;
-    return more && (more > q->max_bytes || q->file_bytes > q->max_bytes - more);
-}
-
 int segs_append(struct segs *q, uint64_t pos, const struct segs_put *put, struct err *err)
 {
     assert(put->n_iov <= SEGS_IOV_MAX && (!q->tail || pos == segs_end(q)));
@@ -355,15 +363,11 @@ int segs_append(struct segs *q, uint64_t pos, const struct segs_put *put, struct
     if (q->quota_hit) return 0;
     if (fresh && !q->dir_made && file_make_dir(q->dir, err) < 0) return -1;
     q->dir_made = true;
-    if (fresh && segs_settle(q, err) < 0) return -1;
     int rc = fresh ? append_new(q, pos, put, err) : append_here(q, put, err);
     if (rc <= 0) return rc;
     q->tail->payload += put->payload;
     q->tail->unsynced = true;
-    q->dirty_bytes = fresh ? SEG_HEADER_BYTES + n : q->dirty_bytes + n;
-    if (!q->log || q->dirty_bytes < WRITE_BACK_BYTES) return 1;
-    segs_write_back(q);
-    return segs_settle(q, err) < 0 ? -1 : 1;
+    return 1;
 }
 
 /* ---- reading ---- */

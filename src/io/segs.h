@@ -39,7 +39,8 @@ struct seg {
     uint64_t payload; /* bytes of it */
     uint64_t bytes;   /* written */
     uint64_t size;    /* of the file: no less than that */
-    int64_t begun_ms; /* monotonic */
+    uint64_t begun;   /* writing to the disk has been begun up to this byte */
+    int64_t made_ms;  /* monotonic */
     bool unsynced;    /* not all of it is known to be on the disk */
     char path[];      /* NUL-terminated */
 };
@@ -57,8 +58,7 @@ struct segs {
     struct seg *rd;   /* the file that is read; NULL: none is there */
     uint64_t read_at; /* in it */
     int read_fd, write_fd;
-    uint64_t dirty_bytes; /* of the tail's end: writing to the disk has not been begun */
-    bool unsettled;       /* the name of the tail, and files before it, may not be on the disk */
+    bool unsettled; /* the name of the tail, and files before it, may not be on the disk */
     bool dir_made;
     bool quota_hit; /* why segs_append() gave 0: the quota, not the disk */
 };
@@ -124,10 +124,10 @@ KH_MUST int segs_join(struct segs *front, struct segs *q, struct err *err);
 void segs_drop_head(struct segs *q);   /* deletes the first file */
 void segs_retire_head(struct segs *q); /* ... or makes it the spare */
 bool segs_drop_spare(struct segs *q);  /* false: there is none */
-/* Begin to write to the disk what has been appended; does not wait. */
+/* Begin to write to the disk all that has been appended; does not wait. */
 void segs_write_back(struct segs *q);
-/* Have all but the last file on the disk, and its name: some time after it was begun, when there is
- * little left to wait for. segs_append() does so when it has grown, and before the next one. */
+/* Have all files of which that was begun on the disk, but for the last one, and the names of all:
+ * some time later, when there is little left to wait for. */
 KH_MUST int segs_settle(struct segs *q, struct err *err);
 /* Wait until all that has been appended is on the disk. */
 KH_MUST int segs_sync(struct segs *q, struct err *err);

@@ -23,13 +23,22 @@
 
 /* ---- on the disk ---- */
 
+static void begin_writing(struct segs *q, struct seg *seg)
+{
+    bool here = seg == q->tail && q->write_fd >= 0;
+    int fd = here ? q->write_fd : open(seg->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) return;
+    /* No promise, so no failure; segs_sync() is where one shows. */
+    (void)sync_file_range(fd, (off_t)seg->begun, (off_t)(seg->bytes - seg->begun),
+                          SYNC_FILE_RANGE_WRITE);
+    seg->begun = seg->bytes;
+    if (!here) close(fd);
+}
+
 void segs_write_back(struct segs *q)
 {
-    if (q->dirty_bytes == 0) return;
-    /* No promise, so no failure; segs_sync() is where one shows. */
-    (void)sync_file_range(q->write_fd, (off_t)(q->tail->bytes - q->dirty_bytes),
-                          (off_t)q->dirty_bytes, SYNC_FILE_RANGE_WRITE);
-    q->dirty_bytes = 0;
+    for (struct seg *seg = q->head; seg; seg = seg->next)
+        if (seg->begun < seg->bytes) begin_writing(q, seg);
 }
 
 int segs_sync_dir(const struct segs *q, struct err *err)
@@ -58,39 +67,35 @@ int segs_sync_tail(struct segs *q, struct err *err)
     if (q->write_fd < 0) return sync_file(q->tail, err);
     if (fdatasync(q->write_fd) < 0) return segs_io_error("sync", q->tail->path, err);
     q->tail->unsynced = false;
-    q->dirty_bytes = 0;
+    q->tail->begun = q->tail->bytes;
     return 0;
 }
 
-int segs_settle(struct segs *q, struct err *err)
+static int settle_names(struct segs *q, struct err *err)
 {
     if (!q->unsettled) return 0;
-    for (struct seg *seg = q->head; seg != q->tail; seg = seg->next)
-        if (seg->unsynced && sync_file(seg, err) < 0) return -1;
     if (segs_sync_dir(q, err) < 0) return -1;
     if (q->spare) q->spare->unsynced = false; /* as far as its name goes */
     q->unsettled = false;
     return 0;
 }
 
+int segs_settle(struct segs *q, struct err *err)
+{
+    for (struct seg *seg = q->head; seg && seg != q->tail; seg = seg->next)
+        if (seg->unsynced && seg->begun == seg->bytes && sync_file(seg, err) < 0) return -1;
+    return settle_names(q, err);
+}
+
 int segs_sync(struct segs *q, struct err *err)
 {
-    if (segs_sync_tail(q, err) < 0 || segs_settle(q, err) < 0) return -1;
+    if (segs_sync_tail(q, err) < 0 || settle_names(q, err) < 0) return -1;
     for (struct seg *seg = q->head; seg; seg = seg->next)
         if (seg->unsynced && sync_file(seg, err) < 0) return -1;
     return 0;
 }
 
 /* ---- becoming a log ---- */
-
-/* The disk may begin with what is there, so that a later sync has less to wait for. */
-static void begin_writing(const struct seg *seg)
-{
-    int fd = open(seg->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0) return;
-    (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
-    close(fd);
-}
 
 /* One file under its name as a log, in place of `seg`. */
 static struct seg *rename_one(struct segs *q, struct seg *seg, struct err *err)
@@ -113,7 +118,7 @@ static struct seg *rename_one(struct segs *q, struct seg *seg, struct err *err)
     if (q->rd == seg) q->rd = named;
     if (q->tail == seg) q->tail = named;
     free(seg);
-    begin_writing(named);
+    begin_writing(q, named); /* so that a later sync has less to wait for */
     return named;
 }
 
@@ -138,7 +143,7 @@ int segs_join(struct segs *front, struct segs *q, struct err *err)
     if (front->write_fd >= 0) close(front->write_fd);
     front->head = front->tail = front->rd = NULL;
     front->write_fd = -1;
-    front->file_bytes = front->dirty_bytes = 0;
+    front->file_bytes = 0;
     return 0;
 }
 
@@ -264,7 +269,7 @@ static int take(struct segs *q, struct seg *seg, struct err *err)
     if (seg->size > seg->bytes && truncate(seg->path, (off_t)seg->bytes) < 0)
         return segs_io_error("cut", seg->path, err);
     seg->unsynced = seg->size > seg->bytes;
-    seg->size = seg->bytes;
+    seg->size = seg->begun = seg->bytes;
     segs_link(q, seg);
     return 0;
 }

@@ -133,7 +133,7 @@ static bool is_short(const struct spool *s)
 
 size_t spool_space(struct spool *s, uint8_t **ret_p)
 {
-    if (spool_log_waits(s)) spool_log_tend(s);
+    if (spool_log_is_busy(s)) spool_log_tend(s);
     if (KH_UNLIKELY(s->disk_mode)) return space_disk(s, ret_p);
     size_t room = spool_ring_room(s);
     /* An empty ring starts over at its first page: while the consumer keeps up, only as much memory

@@ -61,10 +61,15 @@ KH_MUST ssize_t spool_refill(struct spool *s, struct err *err);
  * What is received is written to the last file, 64 KB or more at once, and at the latest by
  * spool_write(), or when anything is asked of the spool 50 ms after it came; as long as the
  * consumer keeps up it is never read back. After a crash of the process all that was written is
- * there. What a power cut takes: writing to the disk is begun about every second and every 8 MB,
- * without waiting for it, so about the last second and what the file system holds back of its own
- * accord (ext4: 5 s) may be gone; a file is synced when the next one holds 8 MB or a second has
- * passed. Whatever is gone is asked of the source again; half of it is never taken for whole.
+ * there.
+ *
+ * What a power cut takes: of what has not been applied (spool_done()) about the last two seconds,
+ * and what the file system holds back of its own accord (ext4: 5 s). Every second it is looked
+ * whether the target is behind what was there the last time; then, and every 8 MB from there on,
+ * writing to the disk is begun, without waiting for it, and files that were left for another one
+ * are synced. As long as it keeps up nothing has to be on the disk: a log that ends before the
+ * target's checkpoint, as it does after a power cut, is of no use. Whatever is gone is asked of the
+ * source again; half of it is never taken for whole.
  *
  * No room, by quota or by disk (said once in a minute at most): files that are done with go first,
  * keep_bytes or not. Then the ring fills up, and spool_space() gives 0. What is in memory and could

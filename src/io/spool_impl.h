@@ -53,9 +53,11 @@ struct spool {
     size_t log_bytes;    /* so much is gathered before it is written ... */
     int64_t gathered_ms; /* ... unless it has begun to be so long ago (monotonic), 0 not yet seen */
     uint64_t done, keep_bytes;
-    int64_t write_back_ms; /* monotonic, of the last one */
-    struct err trouble;    /* of a call that cannot tell; code 0 none */
-    bool starving;         /* what has been consumed may go though it is not done with */
+    int64_t looked_ms;   /* monotonic: whether writing to the disk is to be begun */
+    uint64_t looked_pos; /* `logged` then */
+    bool behind;         /* then */
+    struct err trouble;  /* of a call that cannot tell; code 0 none */
+    bool starving;       /* what has been consumed may go though it is not done with */
     bool starved_told;
     uint64_t starve_head, starve_done; /* where it stood still since ... */
     int64_t starve_since_ms;           /* ... this (monotonic) */
@@ -114,12 +116,18 @@ void spool_no_room(struct spool *s);
 
 /* Something has been received. Written when enough has. */
 KH_MUST int spool_log_take(struct spool *s, struct err *err);
+/* Something falls due sooner or later. */
+static inline bool spool_log_is_busy(const struct spool *s)
+{
+    return s->segs.log && (s->done < s->tail || s->logged < s->tail || s->no_room);
+}
 /* Not all of it is in the files, or the last try found no room. */
 static inline bool spool_log_waits(const struct spool *s)
 {
     return s->segs.log && (s->logged < s->tail || s->no_room);
 }
-/* Then look whether it is time to write. What goes wrong is told by the next spool_log_step(). */
+/* Then look whether it is time to do something. What goes wrong is told by the next
+ * spool_log_step(). */
 void spool_log_tend(struct spool *s);
 /* ... and it is. */
 void spool_log_urge(struct spool *s);

@@ -24,10 +24,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define WRITE_BACK_MS 1000
-#define STARVE_MS     1000
-#define GATHER_MS     50
-#define PIECES        (SEGS_IOV_MAX / 2)
+#define WRITE_BACK_MS    1000
+#define WRITE_BACK_BYTES (8u << 20)
+#define STARVE_MS        1000
+#define GATHER_MS        50
+#define PIECES           (SEGS_IOV_MAX / 2)
 
 /* ---- room ---- */
 
@@ -71,10 +72,18 @@ bool spool_log_release(struct spool *s)
 
 /* ---- writing ---- */
 
+/* Now and then: when not all has been applied that was in the files the last time, they are to be
+ * on the disk, the first ones as well, since nothing counts that comes after damage. As long as the
+ * target keeps up, nothing is: a log that ends before the checkpoint, as it would after a power cut
+ * all the same, is of no use. */
 static int write_back_when_due(struct spool *s, int64_t now, struct err *err)
 {
-    if (now - s->write_back_ms < WRITE_BACK_MS) return 0;
-    s->write_back_ms = now;
+    bool much = s->behind && s->logged - s->looked_pos >= WRITE_BACK_BYTES;
+    if (now - s->looked_ms < WRITE_BACK_MS && !much) return 0;
+    s->behind = s->done < s->looked_pos;
+    s->looked_ms = now;
+    s->looked_pos = s->logged;
+    if (!s->behind) return 0;
     if (segs_settle(&s->segs, err) < 0) return -1;
     segs_write_back(&s->segs);
     return 0;
@@ -84,13 +93,10 @@ static int write_back_when_due(struct spool *s, int64_t now, struct err *err)
 static int put(struct spool *s, const struct segs_put *what, struct err *err)
 {
     for (;;) {
-        const struct seg *tail = s->segs.tail;
         int rc = segs_append(&s->segs, s->logged, what, err);
         if (rc > 0) {
-            int64_t now = clock_mono_ms();
             s->logged += what->payload;
-            if (s->segs.tail != tail) s->write_back_ms = now; /* of the one before, just begun */
-            if (write_back_when_due(s, now, err) < 0) return -1;
+            if (write_back_when_due(s, clock_mono_ms(), err) < 0) return -1;
         }
         if (rc != 0) return rc;
         if (drop_needless(s)) continue;
@@ -211,11 +217,19 @@ void spool_log_urge(struct spool *s)
     if (!s->trouble.code && spool_log_catch_up(s, &err) < 0) s->trouble = err;
 }
 
-void spool_log_tend(struct spool *s)
+static void write_when_due(struct spool *s, int64_t now)
 {
-    int64_t now = clock_mono_ms();
+    if (!spool_log_waits(s)) return;
     if (s->gathered_ms == 0) s->gathered_ms = now;
     if (now >= (s->no_room ? s->no_room_until_ms : s->gathered_ms + GATHER_MS)) spool_log_urge(s);
+}
+
+void spool_log_tend(struct spool *s)
+{
+    struct err err;
+    int64_t now = clock_mono_ms();
+    write_when_due(s, now);
+    if (!s->trouble.code && write_back_when_due(s, now, &err) < 0) s->trouble = err;
 }
 
 int spool_log_finish(struct spool *s, struct err *err)
@@ -254,16 +268,13 @@ static int relieve(struct spool *s, int64_t now, struct err *err)
 
 int spool_log_step(struct spool *s, struct err *err)
 {
-    bool waits = spool_log_waits(s);
-    if (s->segs.dirty_bytes == 0 && !waits && !s->trouble.code) return 0;
-    int64_t now = clock_mono_ms();
-    if (write_back_when_due(s, now, err) < 0) return -1;
-    if (waits) spool_log_tend(s);
+    if (!spool_log_is_busy(s) && !s->trouble.code) return 0;
+    spool_log_tend(s);
     if (s->trouble.code) {
         *err = s->trouble;
         return -1;
     }
-    return s->no_room ? relieve(s, now, err) : 0;
+    return s->no_room ? relieve(s, clock_mono_ms(), err) : 0;
 }
 
 /* ---- becoming one ---- */

@@ -218,7 +218,7 @@ static void test_spare(void **state)
     segs_drop_spare(&q);
     segs_retire_head(&q);
     assert_int_equal(q.spare->size, 192);
-    q.spare->begun_ms -= 3600000;
+    q.spare->made_ms -= 3600000;
     uint64_t end = segs_end(&q);
     assert_int_equal(append(&q, end, 't', 150), 1);
     assert_null(q.spare);

@@ -7,9 +7,7 @@
 
 #include <cmocka.h>
 
-#include "base/clock.h"
 #include "base/log.h"
-#include "io/spool_impl.h"
 #include "io/spool_kit.h"
 
 #include <stdio.h>
@@ -361,114 +359,6 @@ static void test_one_byte_commits(void **state)
     model_release(&m);
 }
 
-/* ---- when it is written ---- */
-
-static uint64_t in_files(const struct model *m, const struct spool_config *cfg)
-{
-    struct model other = *m;
-    kit_copy(kit.dir, copy_dir);
-    struct spool *s = recover(&other, cfg, copy_dir);
-    spool_discard(s);
-    return s ? other.tail : 0;
-}
-
-static void test_gather(void **state)
-{
-    (void)state;
-    struct spool_config cfg = config(1 << 20, 1 << 30, 0, 0);
-    struct model m;
-    struct err err;
-    model_init(&m, 1, 1000000);
-    struct spool *s = open_log(&cfg);
-    uint8_t *p;
-    model_produce(&m, s, 5000);
-    assert_int_equal(in_files(&m, &cfg), 0);
-    assert_int_equal(spool_write(s, &err), 0);
-    assert_int_equal(in_files(&m, &cfg), 5000);
-    while (m.tail < 5000 + 60000)
-        model_produce(&m, s, 1000);
-    model_read_all(&m, s); /* that does not lose it */
-    assert_int_equal(in_files(&m, &cfg), 5000);
-    model_produce(&m, s, 10000); /* enough */
-    assert_int_equal(in_files(&m, &cfg), 75000);
-    for (unsigned by = 0; by < 2; by++) { /* after a while, whoever asks */
-        uint64_t before = m.tail;
-        int64_t since = clock_mono_ms();
-        m.now++;
-        model_produce(&m, s, 100);
-        spool_space(s, &p);
-        assert_int_equal(spool_refill(s, &err), 0);
-        if (clock_mono_ms() - since >= 50) before = m.tail; /* a slow machine */
-        assert_int_equal(in_files(&m, &cfg), before);
-        usleep(60000);
-        assert_int_equal(in_files(&m, &cfg), before);
-        if (by)
-            assert_int_equal(spool_refill(s, &err), 0);
-        else
-            spool_space(s, &p);
-        assert_int_equal(in_files(&m, &cfg), m.tail);
-    }
-    spool_close(s);
-    model_release(&m);
-    model_init(&m, 1, 1000000);
-    s = open_log(&cfg); /* the end of it is written, too */
-    model_produce(&m, s, 777);
-    spool_close(s);
-    assert_int_equal(in_files(&m, &cfg), 777);
-    kit_empty(kit.dir);
-    model_release(&m);
-}
-
-/* Who writes to the source makes up a record, for the place and position where, after two files
- * more, it will stand behind the log's end. */
-static uint64_t recover_forged(uint32_t salt, bool know)
-{
-    enum { PIECE = 200, FILE_RECORDS = 23, SHORT = 250, FORGED = 50 };
-    struct spool_config cfg = config(65536, 1 << 20, 5000, 0);
-    struct err err;
-    uint8_t *p, forged[RECORD_HEADER + FORGED] = {0};
-    struct spool *s = open_log(&cfg);
-    uint64_t third = 2 * FILE_RECORDS * PIECE;
-    record_header(forged, know ? s->segs.salt : salt, forged + RECORD_HEADER, FORGED, third + SHORT,
-                  5);
-    for (unsigned i = 0; i < 2 * FILE_RECORDS; i++) {
-        assert_true(spool_space(s, &p) >= PIECE);
-        memset(p, 'x', PIECE);
-        size_t at = SHORT - PIECE - RECORD_HEADER; /* in the second record of the first file */
-        if (i == 1) memcpy(p + at, forged, sizeof(forged));
-        assert_int_equal(spool_commit(s, PIECE, 5, &err), 0);
-        assert_int_equal(spool_write(s, &err), 0);
-        spool_consume(s, PIECE);
-        spool_done(s, spool_tail(s));
-    }
-    assert_non_null(s->segs.spare);
-    assert_true(spool_space(s, &p) >= SHORT);
-    memset(p, 'y', SHORT);
-    assert_int_equal(spool_commit(s, SHORT, 5, &err), 0);
-    assert_int_equal(spool_write(s, &err), 0);
-    assert_null(s->segs.spare);
-    assert_int_equal(s->segs.tail->pos, third);
-    assert_int_equal(s->segs.tail->size, 5000);
-    kit_copy(kit.dir, copy_dir);
-    spool_discard(s);
-    cfg.dir = copy_dir;
-    uint64_t pos;
-    assert_int_equal(spool_recover(&s, &cfg, &pos, &err), 0);
-    uint64_t end = spool_tail(s);
-    spool_discard(s);
-    return end - third - SHORT;
-}
-
-static void test_forged(void **state)
-{
-    (void)state;
-    kit_log(&kit);
-    assert_int_equal(recover_forged(0, false), 0);
-    assert_int_equal(recover_forged(0xffffffffu, false), 0);
-    assert_int_equal(recover_forged(0, true), 50); /* it would be the right place */
-    kit_unlog(&kit);
-}
-
 /* ---- no room ---- */
 
 /* What is done with makes room, before the source has to wait. */
@@ -762,8 +652,6 @@ int main(void)
         cmocka_unit_test(test_keep_half),
         cmocka_unit_test(test_seek),
         cmocka_unit_test(test_one_byte_commits),
-        cmocka_unit_test(test_gather),
-        cmocka_unit_test(test_forged),
         cmocka_unit_test(test_quota),
         cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_full_disk_keeping_up),
