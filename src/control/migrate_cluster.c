@@ -11,9 +11,11 @@
 
 #include <openssl/rand.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define PAUSE_MIN_MS 100
 #define PAUSE_MAX_MS 2000
+#define LOADS_MAX    64 /* whose marks are looked for at the end */
 
 /* --- the cluster --- */
 
@@ -108,21 +110,37 @@ int migrate_read_slots(struct run *r, struct err *err)
     return 0;
 }
 
-/* Before the checkpoint says that a snapshot is loaded: the marks of the one before go. */
+static int clear_marks(struct run *r, const char *load, struct err *err)
+{
+    if (new_place(r, load, 0, 0, err) < 0) return -1;
+    int rc = fan_marks_clear(r->place, r->cluster, err);
+    fan_place_free(r->place); /* a stream has another one, of its own load */
+    r->place = NULL;
+    return rc;
+}
+
+static void name_load(char out[9], uint32_t number)
+{
+    snprintf(out, 9, "%08x", (unsigned)number);
+}
+
+static uint32_t load_number(const char *name)
+{
+    return (uint32_t)strtoul(name, NULL, 16);
+}
+
+/* Before the checkpoint says that a snapshot is loaded: the marks of the one before go. Loads are
+ * numbered on, so that at the end all of them can be named. */
 int migrate_name_load(struct run *r, struct err *err)
 {
-    uint8_t random[4];
-    if (r->at.load[0]) {
-        if (new_place(r, r->at.load, 0, 0, err) < 0 ||
-            fan_marks_clear(r->place, r->cluster, err) < 0)
-            return -1;
-        fan_place_free(r->place); /* the stream has another one, by the new name */
-        r->place = NULL;
-    }
-    if (RAND_bytes(random, sizeof(random)) != 1)
+    uint32_t number;
+    const char *last = r->at.load[0] ? r->at.load : r->load_id;
+    if (r->at.load[0] && clear_marks(r, r->at.load, err) < 0) return -1;
+    if (last[0])
+        number = load_number(last) + 1;
+    else if (RAND_bytes((unsigned char *)&number, sizeof(number)) != 1)
         return err_set(err, ERR_INTERNAL, "no random numbers");
-    snprintf(r->load_id, sizeof(r->load_id), "%02x%02x%02x%02x", random[0], random[1], random[2],
-             random[3]);
+    name_load(r->load_id, number);
     return 0;
 }
 
@@ -239,12 +257,18 @@ int migrate_take_cluster(struct run *r, struct err *err)
 
 /* --- the end --- */
 
-/* Marks, then the checkpoint itself. */
+/* Marks, then the checkpoint itself. A failover that lost writes may have brought back marks of
+ * loads before. */
 int migrate_unmark_cluster(struct run *r, struct err *err)
 {
     struct client *c;
-    if (new_place(r, r->load_id, 0, 0, err) < 0) return -1;
-    if (fan_marks_clear(r->place, r->cluster, err) < 0) return -1;
+    uint64_t loads = state_progress(r->state)->snapshots + 1;
+    if (loads > LOADS_MAX) loads = LOADS_MAX;
+    for (uint32_t i = 0; i < loads; i++) {
+        char load[9];
+        name_load(load, load_number(r->load_id) - i);
+        if (clear_marks(r, load, err) < 0) return -1;
+    }
     if (r->fan) fan_forget(r->fan);
     if (migrate_mark_client(r, &c, err) < 0) return -1;
     return checkpoint_remove(c, r->mark.db, r->mark.key, err);
