@@ -155,7 +155,10 @@ class ClusterRound(Round):
         if self.world["end"].startswith("stopped"):
             self.finish()
         self.check_nothing_left()
-        self.counts.update(faults=self.history.faults, sums=self.sums.reads)
+        self.counts.update(
+            faults=self.history.faults, sums=self.sums.reads,
+            unmarked=sum(r.said.count("has no checkpoint of this task") for r in self.task.runs),
+            stopped_badly=str(self.history).count("ended with status 1"))
 
     def check_sums(self):
         """A shard that is flushed is emptied on the target key by key."""
@@ -181,9 +184,11 @@ class ClusterRound(Round):
             self.ended(self.task.run.wait(30), "the process that ran it ended")
 
     def compare(self):
+        """MIGRATE tells the new node for how long a key is to live yet: a bit longer, then."""
         foreign = FOREIGN if self.foreign() else []
+        moved = self.has("target", ("reshard", "both", "grow", "shrink"))
         r = compare(self.source.shape, self.target.shape, settle_s=chaos.SESSION_S, ignore=foreign,
-                    unsent=CONSUMERS)
+                    unsent=CONSUMERS, late_ms=2000 if moved else 0)
         assert r.count == 0, str(r)
         self.counts["keys"] = r.keys
         if foreign:
