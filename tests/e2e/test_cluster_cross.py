@@ -2,6 +2,7 @@
 # From a server that is no cluster into one: commands whose keys are in several slots, between
 # writes to the same keys; keyhaul and nodes of the target killed in the middle.
 import os
+import subprocess
 import time
 
 import pytest
@@ -66,11 +67,18 @@ def pair(shape, cleanup):
     return make
 
 
+def inputs_of(task):
+    """Files of what commands have read."""
+    return [n for _, _, names in os.walk(os.path.join(task.folder, "state")) for n in names
+            if n.startswith("inputs-")]
+
+
 def settle(w, task, source, target):
     """The writer rests, both sides are compared."""
     w.rest()
     task.k.wait_caught_up(timeout=120)
     assert_equal(source, target)
+    assert inputs_of(task)
     left = [k for p in target.primaries() for k in p.call("KEYS", "keyhaul:tmp:*")]
     assert left == []
     w.go_on()
@@ -100,12 +108,16 @@ def test_torture(pair):
         time.sleep(2)
         settle(w, task, source, target)
     w.stop()
-    task.k.finish()
+    task.k.wait_caught_up()
+    request = [keyhaul_binary(), "finish", "cross", "--state-dir", os.path.join(task.folder, "state")]
+    subprocess.run(request, check=True, timeout=60)
+    task.k.expect(0)
     assert_equal(source, target)
     assert task.k.metrics()["errors"] == 0
+    assert [k for p in target.primaries() for k in p.call("KEYS", "keyhaul:*")] == []
     assert w.commands > 1000
     assert task.k.metrics()["commands_carried"] > 50
-    assert not [n for n in os.listdir(os.path.join(task.folder, "state")) if "inputs" in n]
+    assert inputs_of(task) == []
 
 
 @pytest.mark.parametrize("servers", [

@@ -17,7 +17,7 @@ class CrossLoad:
         self.r, self.n, self.flush, self.functions = random.Random(seed), 0, flush, functions
         self.made = {}  # how often each was drawn
         self.several = [self.store_sets, self.store_sorted, self.store_range, self.sort,
-                         self.pfmerge, self.bitop, self.copy, self.rename, self.renamenx,
+                        self.pfmerge, self.bitop, self.copy, self.rename, self.renamenx,
                         self.move_element, self.block_move, self.smove, self.mset, self.msetnx,
                         self.delete, self.unlink]
         self.several += [self.msetex] if newer else []
