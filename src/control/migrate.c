@@ -362,7 +362,6 @@ static int begin_stream(struct run *r, struct err *err)
 
 static int take_snapshot(struct run *r, struct err *err)
 {
-    if (r->member) member_begin_load(r->member, r->psync.conn != NULL);
     if ((r->psync.conn ? run_await_snapshot(r, err) : run_attach(r, err)) < 0) return -1;
     memcpy(r->mark.replid, r->psync.replid, sizeof(r->mark.replid));
     if (begin_loading(r, err) < 0 || keep_time(r, err) < 0 || run_build(r, NULL, err) < 0)
@@ -476,7 +475,6 @@ static int resume_stream(struct run *r, struct err *err)
     char bytes[32];
     log_info("going on at offset %llu; %s wait in the spool", (unsigned long long)r->at.offset,
              num_human_bytes(bytes, sizeof(bytes), from - r->at.offset));
-    if (r->member && shard_go_back(r, r->at.offset, err) < 0) return -1;
     return begin_replay(r, r->at.db, err);
 }
 
@@ -510,7 +508,7 @@ static int follow(struct run *r, struct err *err)
     for (;;) {
         if (replay_run(&r->replay, err) == 0) return end_in_order(r, err);
         if (r->replay.caught_up) r->pause_ms = 0;
-        if (r->pl.hole || (r->member && member_reloads(r->member))) {
+        if (r->pl.hole) {
             log_warn("%s; a new snapshot is taken", err->msg);
             r->plan = PLAN_RELOAD;
             return 1;
@@ -545,7 +543,6 @@ int migrate_take_target(struct run *r, struct err *err)
         lane_reset(&pl->lane, conn);
     }
     pl->hold.on = !import_mode_on(&r->import);
-    if (r->member && shard_go_back(r, r->at.offset, err) < 0) return -1;
     if (replay_restart(&r->replay, r->at.db, err) < 0) return -1;
     if (r->at.offset < before && !r->fan)
         log_warn("the target has lost the last %llu bytes of the stream that it had confirmed (a "
@@ -629,8 +626,7 @@ static int begin(struct run *r, struct err *err)
 
 static int migrate(struct run *r, struct err *err)
 {
-    if (r->member && state_progress(r->state)->phase == STATE_DONE &&
-        !member_has_unsettled(r->member)) {
+    if (r->member && state_progress(r->state)->phase == STATE_DONE) {
         r->known_before = true;
         return name_checkpoint(r, err) < 0 ? -1 : shard_end_again(r, err);
     }

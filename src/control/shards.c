@@ -26,13 +26,6 @@ int shards_add(struct shards *s, unsigned number, struct shard **ret, struct err
 {
     struct shard *made = calloc(1, sizeof(*made));
     pthread_mutex_lock(&s->lock);
-    for (unsigned i = 0; i < s->n; i++)
-        if (s->item[i]->number == number) {
-            *ret = s->item[i];
-            pthread_mutex_unlock(&s->lock);
-            free(made);
-            return 0;
-        }
     struct shard **item = made ? realloc(s->item, (s->n + 1) * sizeof(*item)) : NULL;
     if (item) {
         unsigned at = s->n++;

@@ -32,7 +32,7 @@ struct shards {
 void shards_init(struct shards *s);
 void shards_release(struct shards *s);
 
-/* *ret stays the shards'; one of that number that was there before is it. ERR_NOMEM. */
+/* *ret stays the shards'. ERR_NOMEM. */
 KH_MUST int shards_add(struct shards *s, unsigned number, struct shard **ret, struct err *err);
 void shards_change(struct shards *s, struct shard *of, const char *address, unsigned slots,
                    bool ended);

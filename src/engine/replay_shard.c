@@ -2,7 +2,7 @@
 // What of the stream differs when the source is one shard of a cluster (docs/decisions/0004): its
 // keys are those of its slots, and other shards send their share by other streams.
 #include "base/log.h"
-#include "engine/adopt.h"
+#include "engine/reconcile.h"
 #include "engine/replay_rules.h"
 
 /* --- keys --- */
@@ -13,10 +13,7 @@ bool replay_is_own(const struct replay *rp, const struct cmd_info *info, size_t 
     const struct slot_set *slots = rp->pl->cfg->slots;
     if (!slots || !info) return true;
     size_t at = cmd_first_key(info, argc, argv); /* the others are of the same slot */
-    if (at == 0 || at >= argc) return true;
-    uint16_t slot = slot_of(argv[at]);
-    if (KH_LIKELY(slot_set_has(slots, slot))) return true;
-    return rp->adopt && rp->adopt->slot == slot && adopt_takes(rp->adopt, info, argc, argv);
+    return at == 0 || at >= argc || slot_set_has_key(slots, argv[at]);
 }
 
 /* --- FLUSHDB, FLUSHALL --- */
@@ -43,7 +40,7 @@ int replay_flush_shard(struct replay *rp, bool all, struct err *err)
     }
     if (check_transaction(rp, all, err) < 0) return -1;
     if (!rp->flush) return err_set(err, ERR_INTERNAL, "a shard's FLUSH has nobody to do it");
-    if (replay_barrier(rp, err) < 0 || rp->flush(rp->shard_ctx, to, err) < 0) return -1;
+    if (replay_barrier(rp, err) < 0 || rp->flush(rp->flush_ctx, to, err) < 0) return -1;
     replay_passed(rp);
     return 0;
 }
