@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Commands that concern keys of several slots, of a server that is no cluster, between commands of
-# single keys that change the same ones. Seeded. Errors of the server are expected: keys change their
-# type, or are not there.
+# single keys that change the same ones. Seeded. Errors of the server are expected: keys change
+# their type, or are not there.
 import random
 import threading
 
