@@ -192,6 +192,11 @@ int fan_place_read(struct fan_place *p, struct cluster *c, struct err *err)
         all &= t.any;
         if (t.w < least.w) least = t;
     }
+    if (!all && late.n)
+        return err_set(err, ERR_BUSY,
+                       "target: %u slots of the cluster are not served now, their checkpoints are "
+                       "not known",
+                       late.n);
     if (!all) return 1;
     p->w = least.w;
     p->db = least.d;
