@@ -16,6 +16,7 @@
 #define READ_BYTES  (256u << 10) /* more at once leaves the cache before it is decoded */
 #define STEP_READS  4            /* reads of the source in one step */
 #define RECENT_ACKS 100          /* ms between ACKs until the stream flows */
+#define NOTES_MIN   (32u << 20)  /* of held deadlines: the first lie in memory, not on the disk */
 
 /* --- the source link --- */
 
@@ -389,8 +390,9 @@ int pipeline_init(struct pipeline *pl, const struct pipeline_config *cfg, struct
     struct lane_config lane = pipeline_lane_config(pl);
     lane.conn = cfg->target;
     if (lane_init(&pl->lane, &lane, err) < 0) return -1;
+    uint64_t notes = cfg->spool_config.max_disk_bytes;
     hold_init(&pl->hold, cfg->hold, cfg->hold_exact, cfg->spool_config.dir,
-              cfg->spool_config.max_disk_bytes);
+              notes > NOTES_MIN ? notes : NOTES_MIN);
     pl->hold.slots = cfg->task->slots;
     if (!pl->spool && spool_open(&pl->spool, &cfg->spool_config, err) < 0) return -1;
     pl->r = (struct reader){.cap = PIPELINE_RING_BYTES, .fill = fill, .ctx = pl};
