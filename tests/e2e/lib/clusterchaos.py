@@ -157,7 +157,6 @@ class ClusterRound(Round):
         self.check_nothing_left()
         self.counts.update(
             faults=self.history.faults, sums=self.sums.reads,
-            unmarked=sum(r.said.count("has no checkpoint of this task") for r in self.task.runs),
             stopped_badly=str(self.history).count("ended with status 1"))
 
     def check_sums(self):
@@ -223,6 +222,8 @@ class ClusterRound(Round):
         n = self.counts["snapshots"] = self.task.metric("snapshots")
         want = self.world["source"].get("shards", 1)
         assert n == want or not one, "%s snapshots, and the source never lost its history" % n
+        unmarked = sum(r.said.count("has no checkpoint of this task") for r in self.task.runs)
+        assert not unmarked or self.has("target", ("grow", "shrink")), "marks are missing"
 
     def again(self):
         return "make chaos-cluster SEED=%s ROUNDS=1 SECONDS=%g SHAPES='%s'%s" % (
