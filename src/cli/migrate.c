@@ -42,6 +42,7 @@ struct migrate {
     struct state *state; /* of a migration, NULL of others */
     struct counters counters;
     struct shards shards;
+    struct shards_look looks;
     struct task_facts facts;
     atomic_bool stop; /* for the task */
     atomic_bool asked_to_stop, ended;
@@ -114,7 +115,7 @@ static int write_metrics_files(struct migrate *m, const struct metrics_end *end,
     const char *file = m->cfg.metrics_file;
     if (!file && !m->state) return 0;
     text_clear(&m->text);
-    metrics_json(&m->text, &m->now, &m->cfg.task, end);
+    metrics_json(&m->text, &m->now, &m->looks, &m->cfg.task, end);
     if (text_result(&m->text, err) < 0) return -1;
     struct span json = buf_span(&m->text.buf);
     if (m->state && file_write_private(state_metrics_path(m->state), json, false, err) < 0)
@@ -134,6 +135,8 @@ static void write_metrics(struct migrate *m, const struct metrics_end *end)
 static void look(struct migrate *m)
 {
     metrics_take(&m->now, &m->counters, clock_wall_ms(), clock_mono_ms());
+    shards_look(&m->looks, &m->shards, m->now.mono_ms);
+    m->progress.shards = &m->looks;
     progress_add(&m->progress, &m->now);
     summary_note(&m->marks, &m->now);
 }
@@ -318,6 +321,7 @@ static int tell_end(struct migrate *m)
         .facts = &m->facts,
         .first = &m->first,
         .last = &m->now,
+        .shards = &m->looks,
         .marks = &m->marks,
         .err = err,
         .outcome = summary_outcome(&m->cfg.task, &m->now, err, atomic_load(&m->asked_to_stop)),
@@ -437,6 +441,7 @@ int migrate_run(int argc, char **argv, const struct migrate_way *way)
     config_release(&m->cfg);
     options_release(&m->options);
     text_release(&m->text);
+    shards_look_release(&m->looks);
     shards_release(&m->shards);
     free(m);
     return status;

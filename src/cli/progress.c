@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Progress as text and JSON.
-#include "cli/progress.h"
+#include "cli/progress_shards.h"
 
 #include "base/num.h"
 
 #include <stdio.h>
 
-#define SHOWN 32 /* room for one number with its unit */
+#define SHOWN      32 /* room for one number with its unit */
+#define ROWS_USUAL 24 /* of a screen that does not tell */
 
 void progress_init(struct progress *p, enum task_way way)
 {
@@ -267,6 +268,27 @@ static unsigned put_waiting(const struct metrics *m, const struct progress_style
     return 1;
 }
 
+struct shard_rows {
+    struct text *t;
+    const struct progress_style *style;
+};
+
+static void put_shard(void *ctx, const char *row)
+{
+    const struct shard_rows *r = ctx;
+    put_row(r->t, r->style, NULL, row);
+}
+
+/* Below `used` rows, as far as the screen goes: what is above its top cannot be drawn anew. */
+static unsigned put_shards(const struct progress *p, const struct progress_style *style,
+                           unsigned used, struct text *t)
+{
+    struct shard_rows r = {t, style};
+    unsigned rows = style->rows ? style->rows : ROWS_USUAL;
+    if (!p->shards) return used;
+    return used + progress_shards(p->shards, rows > used + 1 ? rows - used - 1 : 0, put_shard, &r);
+}
+
 unsigned progress_block(const struct progress *p, const struct progress_style *style,
                         struct text *t)
 {
@@ -275,7 +297,7 @@ unsigned progress_block(const struct progress *p, const struct progress_style *s
     progress_figures(p, &f);
     head_row(p, &f, row, sizeof(row));
     put_row(t, style, "\x1b[1m", row);
-    if (!moving(&p->now)) return 1 + put_waiting(&p->now, style, t);
+    if (!moving(&p->now)) return put_shards(p, style, 1 + put_waiting(&p->now, style, t), t);
     moved_row(&p->now, &f, row, sizeof(row));
     put_row(t, style, NULL, row);
     if (p->way == TASK_MIGRATE) {
@@ -284,7 +306,8 @@ unsigned progress_block(const struct progress *p, const struct progress_style *s
     }
     trouble_row(&p->now, row, sizeof(row));
     put_row(t, style, p->now.errors ? "\x1b[31m" : NULL, row);
-    return (p->way == TASK_MIGRATE ? 4 : 3) + put_waiting(&p->now, style, t);
+    unsigned used = (p->way == TASK_MIGRATE ? 4 : 3) + put_waiting(&p->now, style, t);
+    return put_shards(p, style, used, t);
 }
 
 void progress_line(const struct progress *p, struct text *t)
@@ -349,6 +372,7 @@ void progress_json(const struct progress *p, struct text *t)
     text_json_known(t, "left_s", f.left_s);
     text_json_text(t, "waiting", progress_waiting(m->waiting_for));
     text_json_known(t, "waiting_left_s", progress_waiting(m->waiting_for) ? waiting_left_s(m) : -1);
+    metrics_json_shards(t, p->shards);
     text_json_text(t, "waiting_why", m->waiting_for ? m->waiting_why : NULL);
     text_add(t, "}\n");
 }

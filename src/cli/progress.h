@@ -5,6 +5,7 @@
 #define KEYHAUL_CLI_PROGRESS_H
 
 #include "control/metrics.h"
+#include "control/shards.h"
 
 #define PROGRESS_WINDOW    40 /* looks kept for rates */
 #define PROGRESS_WINDOW_MS 5000
@@ -20,12 +21,14 @@ struct progress {
     enum task_way way;  /* RESTORE: commands are part of what is loaded; only MIGRATE has a lag */
     int64_t started_ms; /* monotonic, of the first look */
     struct metrics now;
-    unsigned n, next; /* points kept, and where the next one goes: a ring */
+    const struct shards_look *shards; /* as they are now; NULL or empty: the source is no cluster */
+    unsigned n, next;                 /* points kept, and where the next one goes: a ring */
     struct progress_point point[PROGRESS_WINDOW];
 };
 
 struct progress_style {
     unsigned columns; /* of the terminal; 0: not known */
+    unsigned rows;    /* the same */
     bool color;
 };
 

@@ -31,6 +31,12 @@ static unsigned terminal_columns(void)
     return 0;
 }
 
+static unsigned terminal_rows(void)
+{
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_row : 0;
+}
+
 /* A terminal that is gone is no reason to stop moving data. */
 static void put(const struct text *t)
 {
@@ -92,7 +98,8 @@ void screen_close(struct screen *s)
 void screen_draw(struct screen *s, const struct progress *p)
 {
     const char *no_color = getenv("NO_COLOR");
-    struct progress_style style = {.columns = terminal_columns(), .color = !no_color || !*no_color};
+    struct progress_style style = {
+        .columns = terminal_columns(), .rows = terminal_rows(), .color = !no_color || !*no_color};
     pthread_mutex_lock(&s->lock);
     text_clear(&s->block);
     s->rows = progress_block(p, &style, &s->block);

@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/num.h"
 #include "cli/cli.h"
-#include "cli/progress.h"
+#include "cli/progress_shards.h"
 #include "control/state.h"
 #include "control/text.h"
 
@@ -193,6 +193,20 @@ static void put_heard(struct status *s, const struct state_seen *seen)
     put_line(&s->text, "heard", words);
 }
 
+static void put_shard(void *ctx, const char *row)
+{
+    text_printf(ctx, "%s\n", row);
+}
+
+static void put_shards(struct status *s, const char *name)
+{
+    struct shards_look shards;
+    state_see_shards(&shards, s->state_dir, name);
+    if (shards.n) text_add(&s->text, "shards\n");
+    progress_shards(&shards, shards.n, put_shard, &s->text);
+    shards_look_release(&shards);
+}
+
 static int put_full(struct status *s, const struct state_seen *seen, const char *root)
 {
     char words[PATH_MAX + STATE_NAME_MAX + 2], number[32], waiting[400];
@@ -215,6 +229,7 @@ static int put_full(struct status *s, const struct state_seen *seen, const char 
     put_count(t, "commands", seen->commands);
     put_count(t, "errors", seen->errors);
     put_heard(s, seen);
+    put_shards(s, seen->name);
     return 0;
 }
 
@@ -248,8 +263,10 @@ static void json_waiting(struct text *t, const struct state_seen *seen, int64_t 
     json_known(t, "waiting_left_ms", !what ? -1 : left > 0 ? left : 0);
 }
 
-static void put_json(struct text *t, const struct state_seen *seen, int64_t now_ms)
+static void put_json(struct status *s, const struct state_seen *seen, int64_t now_ms)
 {
+    struct text *t = &s->text;
+    struct shards_look shards;
     text_json_open(t, '{');
     text_json_text(t, "task", seen->name);
     json_flag(t, "running", seen->running);
@@ -269,6 +286,9 @@ static void put_json(struct text *t, const struct state_seen *seen, int64_t now_
     json_known(t, "commands", seen->commands);
     json_known(t, "errors", seen->errors);
     json_known(t, "wall_ms", seen->updated_ms);
+    state_see_shards(&shards, s->state_dir, seen->name);
+    metrics_json_shards(t, &shards);
+    shards_look_release(&shards);
     text_add(t, "}\n");
 }
 
@@ -284,7 +304,7 @@ static int add(void *ctx, const struct state_seen *seen, struct err *err)
     struct status *s = ctx;
     (void)err;
     if (is_json(s))
-        put_json(&s->text, seen, s->now_ms);
+        put_json(s, seen, s->now_ms);
     else
         add_row(s, seen);
     s->tasks++;

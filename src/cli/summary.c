@@ -372,5 +372,6 @@ void summary_json(const struct summary *s, struct text *t)
     text_json_u64(t, "lag_bytes", m->lag_bytes);
     json_phases(s, t);
     json_databases(s, t);
+    metrics_json_shards(t, s->shards);
     text_add(t, "}\n");
 }

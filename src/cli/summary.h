@@ -25,6 +25,7 @@ struct summary {
     const struct task_config *cfg;
     const struct task_facts *facts;
     const struct metrics *first, *last;
+    const struct shards_look *shards; /* of a clustered source; may be NULL */
     const struct summary_marks *marks;
     const struct err *err; /* NULL: none */
     enum summary_outcome outcome;

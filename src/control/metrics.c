@@ -95,8 +95,43 @@ static void put_end(struct text *t, const struct metrics_end *end)
         text_add(t, "null");
 }
 
-void metrics_json(struct text *t, const struct metrics *m, const struct task_config *cfg,
-                  const struct metrics_end *end)
+static void put_shard(struct text *t, const struct shard_look *s)
+{
+    text_json_open(t, '{');
+    text_json_u64(t, "shard", s->number);
+    text_json_text(t, "address", s->address);
+    text_json_u64(t, "slots", s->slots);
+    text_json_text(t, "phase", s->ended ? "ended" : metrics_phase_name(s->phase, false));
+    text_json_u64(t, "waiting_for", s->waiting_for);
+    text_json_u64(t, "lag_bytes", s->lag_bytes);
+    text_json_u64(t, "lag_ms", s->lag_ms);
+    text_json_u64(t, "keys_written", s->keys_written);
+    text_json_u64(t, "keys_skipped", s->keys_skipped);
+    text_json_u64(t, "commands_written", s->commands_written);
+    text_json_known(t, "per_s", s->per_s);
+    text_json_u64(t, "errors", s->errors);
+    text_json_u64(t, "bytes_read", s->bytes_read);
+    text_json_u64(t, "bytes_waiting", s->bytes_waiting);
+    text_json_u64(t, "snapshot_bytes_total", s->snapshot_bytes_total);
+    text_json_u64(t, "snapshot_bytes_decoded", s->snapshot_bytes_decoded);
+    text_json_u64(t, "source_offset", s->source_offset);
+    text_json_u64(t, "received_offset", s->received_offset);
+    text_json_u64(t, "applied_offset", s->applied_offset);
+    text_add(t, "}");
+}
+
+void metrics_json_shards(struct text *t, const struct shards_look *shards)
+{
+    if (!shards || shards->n == 0) return;
+    text_json_name(t, "shards");
+    text_json_open(t, '[');
+    for (unsigned i = 0; i < shards->n; i++)
+        put_shard(t, &shards->item[i]);
+    text_add(t, "]");
+}
+
+void metrics_json(struct text *t, const struct metrics *m, const struct shards_look *shards,
+                  const struct task_config *cfg, const struct metrics_end *end)
 {
     const struct task_facts *facts = end ? end->facts : NULL;
     text_json_open(t, '{');
@@ -118,5 +153,6 @@ void metrics_json(struct text *t, const struct metrics *m, const struct task_con
         put_side(t, "target", cfg->target.uri.shown, facts ? facts->target_name : NULL);
     put_counters(t, m);
     put_databases(t, m);
+    metrics_json_shards(t, shards);
     text_add(t, "}\n");
 }

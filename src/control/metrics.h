@@ -3,6 +3,7 @@
 #ifndef KEYHAUL_CONTROL_METRICS_H
 #define KEYHAUL_CONTROL_METRICS_H
 
+#include "control/shards.h"
 #include "control/text.h"
 #include "engine/counters.h"
 #include "engine/task.h"
@@ -41,8 +42,11 @@ struct metrics_end {
     const struct task_facts *facts; /* complete only now; NULL: the task never ran */
 };
 
-/* The metrics file: one object, one line. end NULL: the task runs. */
-void metrics_json(struct text *t, const struct metrics *m, const struct task_config *cfg,
-                  const struct metrics_end *end);
+/* The metrics file: one object, one line. end NULL: the task runs. `shards` may be NULL or empty:
+ * the source is no cluster. */
+void metrics_json(struct text *t, const struct metrics *m, const struct shards_look *shards,
+                  const struct task_config *cfg, const struct metrics_end *end);
+/* "shards":[...], nothing where there are none. */
+void metrics_json_shards(struct text *t, const struct shards_look *shards);
 
 #endif

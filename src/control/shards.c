@@ -76,6 +76,7 @@ struct extremes {
     bool loads;           /* one is before the end of a snapshot */
     bool size_unknown;    /* of the snapshot of one that has begun, or will yet */
     uint64_t lag_ms, waiting_for, waiting_until_ms;
+    struct counters *waiting; /* whose it is; NULL none */
     uint64_t snapshot_started_ms, snapshot_done_ms, caught_up_ms;
     bool not_done, not_caught_up;
 };
@@ -103,6 +104,7 @@ static void compare(struct extremes *x, struct counters *c)
     if (waits && !x->waiting_for) {
         x->waiting_for = waits;
         x->waiting_until_ms = counter_get(&c->waiting_until_ms);
+        x->waiting = c;
     }
     keep_first(&x->snapshot_started_ms, counter_get(&c->snapshot_started_ms));
     keep_last(&x->snapshot_done_ms, &x->not_done, counter_get(&c->snapshot_done_ms));
@@ -164,7 +166,13 @@ void shards_sum(struct shards *s, struct counters *to)
     pthread_mutex_unlock(&s->lock);
     if (live == 0) return;
     put_extremes(&sum, &x);
+    char why[COUNTERS_WHY] = "";
+    if (x.waiting) counters_get_why(x.waiting, why);
+    counters_set_why(to, why);
+    /* of the task, and no shard's */
     counter_set(&sum.started_wall_ms, counter_get(&to->started_wall_ms));
+    counter_set(&sum.keys_before, counter_get(&to->keys_before));
+    counter_set(&sum.commands_before, counter_get(&to->commands_before));
     publish(to, &sum);
 }
 

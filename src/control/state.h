@@ -26,6 +26,7 @@
 
 #include "base/buf.h"
 #include "control/options.h"
+#include "control/shards.h"
 #include "engine/counters.h"
 #include "engine/task.h"
 
@@ -153,6 +154,9 @@ KH_MUST int state_each(const char *state_dir,
 /* One by name. ERR_USAGE: there is none (the words name those that are). */
 KH_MUST int state_see(struct state_seen *ret, const char *state_dir, const char *name,
                       struct err *err);
+/* Its shards, by its metrics.json, as they were last; none where its source is no cluster. To be
+ * released. */
+void state_see_shards(struct shards_look *ret, const char *state_dir, const char *name);
 /* Only whether it runs. The process named is the one that holds the lock, as the kernel says; a
  * task that is not there does not run. */
 KH_MUST int state_running(const char *state_dir, const char *name, bool *ret_running, long *ret_pid,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The JSON files of a task's folder. What stands there may be damaged or not ours: all of it is
 // checked, and words name the file and what is wrong with it.
+#include "control/metrics.h"
 #include "control/state_impl.h"
 
 #include "io/file.h"
@@ -361,5 +362,50 @@ void state_metrics_read(struct state_seen *ret, const char *dir)
     ret->errors = figure(counters, "errors");
     ret->updated_ms = figure(json, "wall_ms");
     read_waiting(ret, json, counters);
+    json_decref(json);
+}
+
+static uint64_t count(const json_t *of, const char *name)
+{
+    int64_t n = figure(of, name);
+    return n < 0 ? 0 : (uint64_t)n;
+}
+
+static void read_shard(struct shard_look *s, const json_t *of)
+{
+    char phase[24];
+    copy_text(s->address, sizeof(s->address), of, "address");
+    copy_text(phase, sizeof(phase), of, "phase");
+    s->ended = strcmp(phase, "ended") == 0;
+    while (s->phase < PHASE_DONE && strcmp(phase, metrics_phase_name(s->phase, false)) != 0)
+        s->phase++;
+    s->number = (unsigned)count(of, "shard");
+    s->slots = (unsigned)count(of, "slots");
+    s->waiting_for = count(of, "waiting_for");
+    s->lag_bytes = count(of, "lag_bytes");
+    s->lag_ms = count(of, "lag_ms");
+    s->keys_written = count(of, "keys_written");
+    s->keys_skipped = count(of, "keys_skipped");
+    s->commands_written = count(of, "commands_written");
+    s->errors = count(of, "errors");
+    s->bytes_read = count(of, "bytes_read");
+    s->bytes_waiting = count(of, "bytes_waiting");
+    s->snapshot_bytes_total = count(of, "snapshot_bytes_total");
+    s->snapshot_bytes_decoded = count(of, "snapshot_bytes_decoded");
+    s->source_offset = count(of, "source_offset");
+    s->received_offset = count(of, "received_offset");
+    s->applied_offset = count(of, "applied_offset");
+    double per_s = json_number_value(json_object_get(of, "per_s"));
+    s->per_s = per_s > 0 ? per_s : 0;
+}
+
+void state_shards_read(struct shards_look *ret, const char *dir)
+{
+    json_t *json = load_metrics(dir);
+    const json_t *list = json_object_get(json, "shards");
+    size_t n = json_array_size(list);
+    if (n && n <= UINT16_MAX) ret->item = calloc(n, sizeof(*ret->item));
+    for (size_t i = 0; ret->item && i < n; i++)
+        read_shard(&ret->item[ret->n++], json_array_get(list, i));
     json_decref(json);
 }

@@ -75,6 +75,7 @@ KH_MUST int state_keep_options(json_t **ret, const struct option_values *options
  * read. */
 void state_moved_read(struct state_progress *p, const char *dir);
 /* metrics.json, as far as it tells. */
+void state_shards_read(struct shards_look *ret, const char *dir);
 void state_metrics_read(struct state_seen *ret, const char *dir);
 
 /* --- its lock (state_lock.c) --- */

@@ -133,6 +133,16 @@ int state_see(struct state_seen *ret, const char *state_dir, const char *name, s
     return rc == 1 ? 0 : rc < 0 ? -1 : tell_others(state_dir, root, name, err);
 }
 
+void state_see_shards(struct shards_look *ret, const char *state_dir, const char *name)
+{
+    char root[PATH_MAX], dir[PATH_MAX];
+    struct err err;
+    *ret = (struct shards_look){0};
+    if (state_check_name(name, &err) == 0 && state_root(root, sizeof(root), state_dir, &err) == 0 &&
+        state_path(dir, root, name, &err) == 0)
+        state_shards_read(ret, dir);
+}
+
 int state_running(const char *state_dir, const char *name, bool *ret_running, long *ret_pid,
                   struct err *err)
 {

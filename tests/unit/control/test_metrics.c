@@ -17,7 +17,7 @@ static char *render(struct text *t, const struct metrics *m, const struct metric
     snprintf(cfg->source.uri.shown, sizeof(cfg->source.uri.shown), "%s", "redis://a:6379");
     snprintf(cfg->target.uri.shown, sizeof(cfg->target.uri.shown), "%s", "unix:///\"b\"");
     text_init(t, 1 << 16);
-    metrics_json(t, m, cfg, end);
+    metrics_json(t, m, NULL, cfg, end);
     text_printf(t, "%c", 0);
     test_free(cfg);
     assert_int_equal(t->err.code, ERR_NONE);
@@ -114,7 +114,7 @@ static void a_restore_has_a_file(void **state)
     struct text t;
     m->phase = PHASE_SNAPSHOT;
     text_init(&t, 1 << 20);
-    metrics_json(&t, m, &cfg, NULL);
+    metrics_json(&t, m, NULL, &cfg, NULL);
     text_printf(&t, "%c", 0);
     const char *json = (const char *)t.buf.p;
     has(json, "\"phase\":\"restore\",");
