@@ -44,7 +44,7 @@ OF_CLUSTER = {
                            "replica": r.random() < 0.5}, 4),
     "shrink": (2, lambda r: {"shard": any_of(r), "how": way(r)}, 3),
     "both": (2, lambda r: {"shard": any_of(r), "how": r.choice(("manual", "kill9")),
-                           "slots": 500, "after": seconds(r, 0.1, 1)}, 4),
+                           "slots": 200, "after": seconds(r, 0.1, 1)}, 4),
 }
 LINK_OF_CLUSTER = {kind: (w, lambda r, draw=draw: {**draw(r), "node": one_or_all(r)}, 0)
                    for kind, (w, draw) in LINK.items()}
