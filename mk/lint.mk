@@ -30,7 +30,7 @@ lint-globals: $(BUILD)/libkeyhaul.a
 .PHONY: objects
 objects: $(SRC:%.c=$(BUILD)/obj/%.o) $(TEST_SRC:%.c=$(BUILD)/obj/%.o) $(TEST_OBJ) \
          $(FUZZ_SRC:%.c=$(BUILD)/obj/%.o) $(FUZZ_HELP:%.c=$(BUILD)/obj/%.o) \
-         $(MUTATE_SRC:%.c=$(BUILD)/obj/%.o)
+         $(MUTATE_SRC:%.c=$(BUILD)/obj/%.o) $(COST_SRC:%.c=$(BUILD)/obj/%.o)
 
 # One process per file, one for each processor; the list of checks is .clang-tidy.
 TIDY_JOBS ?= $(shell nproc)

@@ -110,6 +110,21 @@ $(BUILD)/mutate: $(MUTATE_SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/libkeyhaul.a
 	@echo "  LINK  $@"
 	@$(CC) $(CFLAGS_ALL) -o $@ $^ $(LD_ALL) $(MUTATE_WRAP) $(LIBS_ALL)
 
+# Instructions for fixed work, against those in tests/cost/counts: what the machine is busy with, or
+# how fast it is, does not show in them.
+COST_SRC := $(sort $(wildcard tests/cost/*.c))
+COST_ARGS = --cc "$(CC)" --flags "$(strip $(OPT) $(CFLAGS) $(CPPFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(if $(ISAL),,no-isal))"
+.PHONY: cost counts-accept
+cost: $(BUILD)/cost ## instructions per key and command, against those noted in tests/cost/counts
+	@$(PYTHON) tools/check-cost $(COST_ARGS) $<
+counts-accept: $(BUILD)/cost ## note what they are now, of this compiler
+	@$(PYTHON) tools/check-cost --accept $(COST_ARGS) $<
+
+$(BUILD)/obj/tests/cost/%.o: CPP_TEST := -Itests/cost
+$(BUILD)/cost: $(COST_SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/libkeyhaul.a
+	@echo "  LINK  $@"
+	@$(CC) $(CFLAGS_ALL) -o $@ $^ $(LD_ALL) $(LIBS_ALL)
+
 bench: $(BUILD)/keyhaul ## measure against native replication; BENCH_ARGS
 	$(PYTHON) bench/bench.py $(BENCH_ARGS)
 
