@@ -63,6 +63,14 @@ def test_comes_up(shape):
     assert c.node_of("foo") is not node and c.call("GET", "foo") == b"bar"
 
 
+def test_fails_over_when_the_replica_is_cut_off(shape):
+    """Half-open: the primary knows that its replica is gone, the replica hears nothing more."""
+    c = shape(Cluster(3, 1, proxies=True))
+    old = c.primary_of(0)
+    old.proxy.forget("server")
+    assert c.fail_over(0, "manual") is not old
+
+
 def test_resharded_under_writer(shape):
     """Classic, back and forth, slowly enough that keys of a slot are on both sides."""
     c = shape(Cluster(3, 0))

@@ -250,7 +250,7 @@ class Cluster(Shape):
         def agreed():
             """cluster_state:ok on all nodes, one view, all replicas in sync"""
             up = [n for n in self.nodes if n.up]
-            views = set()
+            views, by_id = set(), {n.id: n for n in up}
             for n in up:
                 with n.connect() as c:
                     if b"cluster_state:ok" not in c.call("CLUSTER", "INFO"):
@@ -260,7 +260,7 @@ class Cluster(Shape):
                        for x in up if x.id in seen):
                     return False
                 views.add(frozenset(s.view() for s in seen.values()))
-                if "slave" in seen[n.id].flags and not in_sync(n):
+                if "slave" in seen[n.id].flags and not in_sync(n, by_id.get(seen[n.id].primary)):
                     return False
             return len(views) == 1
 
@@ -342,7 +342,7 @@ class Cluster(Shape):
         shard = self.shard(which)
         old = self.primary_of(shard)
         replica = next(n for n in shard.nodes if n is not old and n.up)
-        wait_for(lambda: in_sync(replica), timeout)
+        wait_for(lambda: in_sync(replica, old), timeout)
         if lose_s and how != "manual":
             cut_replicas(old)
             time.sleep(lose_s)

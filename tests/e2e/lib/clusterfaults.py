@@ -268,7 +268,7 @@ def ready_replica(shape, shard, timeout=10):
     primary = shape.primary_of(shard)
     others = [n for n in shard.nodes if n is not primary and n.up]
     try:
-        return bool(others) and wait_for(lambda: any(in_sync(n) for n in others), timeout)
+        return bool(others) and wait_for(lambda: any(in_sync(n, primary) for n in others), timeout)
     except (TimeoutError, OSError, ReplyError):
         return False
 

@@ -2,6 +2,7 @@
 # What has one primary or many, told in one way: a single server, a primary with replicas and
 # sentinels, a cluster (cluster.py).
 import os
+import re
 import subprocess
 import time
 
@@ -17,7 +18,7 @@ def replication_config(version):
     rights = ("on", ">" + REPLICA_PASSWORD, "~*", "+@all") + (("&*",) if version >= (6, 2) else ())
     return {"user": (REPLICA_USER, *rights), "masteruser": REPLICA_USER,
             "masterauth": REPLICA_PASSWORD, "repl-backlog-size": "64mb",
-            "repl-ping-replica-period": 1}
+            "repl-ping-replica-period": 1, "repl-timeout": 6}
 
 
 def cut_replicas(server):
@@ -31,11 +32,21 @@ def join_replicas(server):
     server.call("ACL", "SETUSER", REPLICA_USER, "on")
 
 
-def in_sync(server):
-    """Is this replica's link up?"""
+def in_sync(server, primary=None):
+    """Is this replica's link up? primary: and does that one think so as well? It knows at once that
+    a connection is gone of which the replica hears nothing for a while."""
     with server.connect() as c:
         m = c.info("replication")
-    return m["role"] == "slave" and m.get("master_link_status") == "up"
+    if m["role"] != "slave" or m.get("master_link_status") != "up":
+        return False
+    return primary is None or fed(primary, server)
+
+
+def fed(primary, replica):
+    with primary.connect() as c:
+        m = c.info("replication")
+    told = [v for k, v in m.items() if re.fullmatch(r"slave\d+", k)]
+    return any("port=%d,state=online," % replica.port in v for v in told)
 
 
 class Shape:
