@@ -131,6 +131,14 @@ static int flush_once(struct run *r, int64_t db, struct err *err)
                            pipeline_step, &r->pl, err);
 }
 
+/* The map of a cluster is not read again by itself: a primary that is none any more would be asked
+ * for ever. */
+static int look_again(struct run *r, struct err *err)
+{
+    bool moved;
+    return r->fan ? fan_look(r->fan, &moved, err) : 0;
+}
+
 /* What passes is waited out. A lane that is lost meanwhile ends it: the FLUSH is met again. */
 static int flush(void *ctx, int64_t db, struct err *err)
 {
@@ -143,7 +151,7 @@ static int flush(void *ctx, int64_t db, struct err *err)
             *err = why;
             break;
         }
-        if (lane_pause(&r->pl.lane, why.msg, err) < 0) break;
+        if (lane_pause(&r->pl.lane, why.msg, err) < 0 || look_again(r, err) < 0) break;
     }
     if (rc == 0) lane_recovered(&r->pl.lane);
     client_close(r->target);
