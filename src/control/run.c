@@ -43,10 +43,19 @@ int run_open_at_end(struct run *r, struct client **ret, struct err *err)
     return open_side(r, &r->cfg->target, "target", NULL, ret, err);
 }
 
-struct primaries run_target(const struct run *r)
+/* In import mode, keys that are past their deadline are there only for who imports. */
+static int greet(void *ctx, struct client *c, struct err *err)
 {
-    return (struct primaries){
-        .one = r->cluster ? NULL : r->target, .cluster = r->cluster, .slots = r->cfg->slots};
+    return import_mode_mark_conn(ctx, c, err);
+}
+
+struct primaries run_target(struct run *r)
+{
+    return (struct primaries){.one = r->cluster ? NULL : r->target,
+                              .cluster = r->cluster,
+                              .slots = r->cfg->slots,
+                              .greet = greet,
+                              .greet_ctx = &r->import};
 }
 
 void run_tell_notes(const struct check_notes *notes)

@@ -89,7 +89,7 @@ KH_MUST static inline int run_phase(struct run *r, enum phase p, struct err *err
 }
 
 /* Whoever holds the target's keys. */
-struct primaries run_target(const struct run *r);
+struct primaries run_target(struct run *r);
 /* Connect to the source and learn what it is. */
 KH_MUST int run_meet_source(struct run *r, struct err *err);
 /* Become its replica, up to the first byte of the snapshot, on r->psync.conn. */

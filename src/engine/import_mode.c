@@ -3,6 +3,7 @@
 #include "engine/import_mode.h"
 
 #include "base/log.h"
+#include "engine/refuse.h"
 
 #define WORDS_MAX 200
 
@@ -133,6 +134,8 @@ int import_mode_mark_conn(struct import_mode *im, struct client *c, struct err *
         im->ours = true;
         rc = mark(c, why, err);
     }
+    if (rc == 0 && refusal_classify(why) == REFUSAL_TRANSIENT)
+        return err_set(err, ERR_BUSY, "%s: %s", client_name(c), why);
     if (rc == 0) give_up(im, c, why);
     return rc < 0 ? -1 : 0;
 }

@@ -207,23 +207,24 @@ static int next_pass(struct walk *w, struct err *err)
     return left ? WALK_LATER : WALK_OVER;
 }
 
-static int walk_one(struct walk *w, struct client **ret)
+static int give(struct walk *w, struct client *c, struct client **ret, struct err *err)
 {
-    if (w->next++) return WALK_OVER;
-    *ret = w->at.one;
+    if (w->at.greet && w->at.greet(w->at.greet_ctx, c, err) < 0) return -1;
+    w->next++;
+    *ret = c;
     return WALK_NODE;
 }
 
 int walk_next(struct walk *w, struct client **ret, struct err *err)
 {
-    if (!w->at.cluster) return walk_one(w, ret);
+    struct client *c;
+    if (!w->at.cluster) return w->next ? WALK_OVER : give(w, w->at.one, ret, err);
     if (clock_mono_ms() < w->not_before_ms) return WALK_LATER;
     while (w->next < w->before->n && !concerns(w, w->next))
         w->next++;
     if (w->next == w->before->n) return end_pass(w, err) < 0 ? -1 : next_pass(w, err);
-    if (client_by_id(w->at.cluster, w->before->node[w->next].id, ret, err) < 0) return -1;
-    w->next++;
-    return WALK_NODE;
+    if (client_by_id(w->at.cluster, w->before->node[w->next].id, &c, err) < 0) return -1;
+    return give(w, c, ret, err);
 }
 
 int walk_wait_next(struct walk *w, struct client **ret,

@@ -21,6 +21,9 @@ struct primaries {                /* all borrowed */
     struct client *one;           /* a server by itself; NULL: */
     struct cluster *cluster;      /* its primaries with slots */
     const struct slot_set *slots; /* only keys of these matter; NULL: all */
+    /* What a connection needs before it is asked for keys; may be NULL. */
+    int (*greet)(void *ctx, struct client *c, struct err *err);
+    void *greet_ctx;
 };
 
 /* The client that has a key. ERR_BUSY: its slot has no node now. */

@@ -85,6 +85,27 @@ def test_killed_and_run_again(source, valkey, keyhaul, tmp_path):
     assert_equal(source, valkey)
 
 
+def test_gone_before_a_repeated_snapshot(source, valkey, keyhaul, tmp_path):
+    """What is past its deadline is shown to nobody but who imports; it is to be deleted all the
+    same, or what the source makes of the key anew is added to it."""
+    k = keyhaul(source, valkey, "--task", "again", "--state-dir", tmp_path)
+    with source.connect() as c:
+        c.call("SET", "dies", "old", "PX", 1500)
+        c.call("SET", "stays", 1)
+        k.wait_caught_up()
+        k.terminate(sig=signal.SIGKILL)
+        wait_for(lambda: not c.call("EXISTS", "dies"))
+        c.call("DEBUG", "CHANGE-REPL-ID")
+        k = keyhaul(source, valkey, "--task", "again", "--state-dir", tmp_path)
+        k.wait_caught_up()
+        c.call("APPEND", "dies", "new")
+        k.wait_caught_up()
+    assert "everything is copied again" in k.stderr
+    k.finish()
+    assert_equal(source, valkey)
+    assert valkey.call("GET", "dies") == b"new"
+
+
 def test_not_permitted(source, valkey, keyhaul):
     """Then deadlines are held; it is said once, and all goes well."""
     valkey.call("ACL", "SETUSER", "default", "-config|set", "-client|import-source")
