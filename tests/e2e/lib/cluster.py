@@ -250,7 +250,7 @@ class Cluster(Shape):
         def agreed():
             """cluster_state:ok on all nodes, one view, all replicas in sync"""
             up = [n for n in self.nodes if n.up]
-            views, by_id = set(), {n.id: n for n in up}
+            views = set()
             for n in up:
                 with n.connect() as c:
                     if b"cluster_state:ok" not in c.call("CLUSTER", "INFO"):
@@ -260,7 +260,8 @@ class Cluster(Shape):
                        for x in up if x.id in seen):
                     return False
                 views.add(frozenset(s.view() for s in seen.values()))
-                if "slave" in seen[n.id].flags and not in_sync(n, by_id.get(seen[n.id].primary)):
+                primary = next((x for x in up if x.id == seen[n.id].primary), None)
+                if "slave" in seen[n.id].flags and not in_sync(n, primary):
                     return False
             return len(views) == 1
 
@@ -335,13 +336,14 @@ class Cluster(Shape):
         its bus port taken, as no server must its port."""
         node.restart()
 
-    def fail_over(self, which=0, how="manual", lose_s=0.0, gap_s=0.0, timeout=30):
-        """A replica of the shard becomes its primary. how: manual (nothing is lost), kill9 of the
-        primary (it comes back as a replica after gap_s), takeover (without asking anybody). lose_s:
-        what the primary took that long before is lost, not with manual. The new primary."""
+    def fail_over(self, which=0, how="manual", lose_s=0.0, gap_s=0.0, timeout=30, to=None):
+        """A replica of the shard (`to`, if that matters) becomes its primary. how: manual (nothing
+        is lost), kill9 of the primary (it comes back as a replica after gap_s), takeover (without
+        asking anybody). lose_s: what the primary took that long before is lost, not with manual.
+        The new primary."""
         shard = self.shard(which)
         old = self.primary_of(shard)
-        replica = next(n for n in shard.nodes if n is not old and n.up)
+        replica = to or next(n for n in shard.nodes if n is not old and n.up)
         wait_for(lambda: in_sync(replica, old), timeout)
         if lose_s and how != "manual":
             cut_replicas(old)

@@ -26,8 +26,9 @@ SHAPES = {"one": ("one", 1), "cluster3": ("cluster", 3), "cluster5": ("cluster",
 PAIRS = ("one to cluster3", "cluster3 to one", "cluster3 to cluster5")
 
 # What keyhaul does not do yet, by pair of shapes: parts of WITHOUT; "all".
-# The task ends when slots of its source have moved.
-RESHARDED = tuple(("source", k) for k in ("reshard", "grow", "shrink", "both"))
+# The task ends when slots of its source have moved, or are of a node that was not there when it
+# began.
+RESHARDED = tuple(("source", k) for k in ("reshard", "grow", "shrink", "both", "replace"))
 NOT_YET = {
     "cluster3 to one": RESHARDED,
     "cluster3 to cluster5": RESHARDED,
@@ -35,7 +36,7 @@ NOT_YET = {
 # After these the source may rightly be asked for another snapshot, or a node of the target for all
 # that it had.
 HISTORY_LOST = {("source", k) for k in ("crash", "older", "failover", "backlog", "both", "stop",
-                                        "grow", "reshard", "shrink")}
+                                        "grow", "replace", "reshard", "shrink")}
 WRITE_S = 120  # that a lane of faults may be late
 
 
@@ -157,7 +158,7 @@ class ClusterRound(Round):
             self.finish()
         self.check_nothing_left()
         self.counts.update(
-            faults=self.history.faults, sums=self.sums.reads,
+            faults=self.history.faults, played=self.history.played, sums=self.sums.reads,
             stopped_badly=str(self.history).count("ended with status 1"))
 
     def check_sums(self):

@@ -43,6 +43,7 @@ OF_CLUSTER = {
     "grow": (1, lambda r: {"slots": r.choice((200, 600)), "how": way(r),
                            "replica": r.random() < 0.5}, 4),
     "shrink": (2, lambda r: {"shard": any_of(r), "how": way(r)}, 3),
+    "replace": (2, lambda r: {"shard": any_of(r), "primary": r.random() < 0.6}, 4),
     "both": (2, lambda r: {"shard": any_of(r), "how": r.choice(("manual", "kill9")),
                            "slots": 200, "after": seconds(r, 0.1, 1)}, 4),
 }
@@ -117,7 +118,7 @@ def spare(fault):
 def possible(world, lane, kind):
     side = world.get(lane, {})
     cluster = side.get("shape") == "cluster"
-    if kind in ("failover", "both") and not side["replicas"]:
+    if kind in ("failover", "both", "replace") and not side["replicas"]:
         return False
     if lane == "source" and not world["lossy"] and (
             kind == "older" or kind == "failover" and not cluster):
@@ -147,7 +148,8 @@ class ClusterActor(Actor):
     def do(self, fault):
         side = self.sides.get(fault.lane)
         if side is None or side.kind != "cluster":
-            return super().do(fault)
+            super().do(fault)
+            return
         self.history.add("%s %s begins %s" % (fault.lane, fault.kind, fault.args or ""))
         if fault.kind in LINK:
             node = fault.args["node"]
@@ -155,10 +157,7 @@ class ClusterActor(Actor):
             said = getattr(self, fault.kind)(side, fault.args)
         else:
             said = getattr(self, "cluster_" + fault.kind)(side, fault.args)
-        self.history.faults += said is not False
-        self.history.add("%s %s %s" % (fault.lane, fault.kind,
-                                       "not possible now" if said is False else "over"))
-        return None
+        self.history.done(fault, said is not False)
 
     def flush(self, side, a):
         side.call(a["how"])
@@ -217,6 +216,11 @@ class ClusterActor(Actor):
 
     def cluster_shrink(self, side, a):
         return side.shrink(a["shard"], a["how"])
+
+    def cluster_replace(self, side, a):
+        if not ready_replica(side.shape, side.shard(a["shard"])):
+            return False
+        return side.replace(a["shard"], a["primary"])
 
     # -- the source ----------------------------------------------------------------------------
     def cluster_drop(self, side, a):

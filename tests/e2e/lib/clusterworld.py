@@ -93,14 +93,34 @@ class ClusterSide:
                 part = sorted(self.shape.slots_of(i))[:share]
                 self.shape.reshard(part, i, new, self.way(how))
 
+    def replace(self, number, primary):
+        """A new node for an old one, without any slot on its way: a replica, or the primary, which
+        hands over first."""
+        shard = self.shard(number)
+        was = self.shape.primary_of(shard)
+        old = was if primary else next((n for n in shard.nodes if n is not was), None)
+        if old is None or not self.lets_go([old]):
+            return False
+        new = self.shape.add_node(shard)
+        if primary:
+            self.shape.fail_over(shard, "manual", to=new)
+        self.shape.remove_node(old)
+        return True
+
+    def lets_go(self, nodes):
+        """False: the mover would know none of the nodes by which it knows the cluster."""
+        left = [n for n in self.named if n not in nodes]
+        if left:
+            self.named = left
+        return bool(left)
+
     def shrink(self, number, how):
         """One shard less, as long as there are more than in the beginning. One of the nodes by
         which the mover knows the cluster stays."""
         shards = self.shape.shards
         for i in range(len(shards)):
             shard = shards[(number + i) % len(shards)]
-            if len(shards) > self.count and any(n not in shard.nodes for n in self.named):
-                self.named = [n for n in self.named if n not in shard.nodes]
+            if len(shards) > self.count and self.lets_go(shard.nodes):
                 with self.moving():
                     self.shape.remove_node(self.shape.primary_of(shard), self.way(how))
                 return True

@@ -22,6 +22,12 @@ class Fault:
     gap_s: float  # after the one before it
     args: dict
 
+    def name(self):
+        """Side and kind, and which of its kind, where these are faults of their own."""
+        how = [self.args[k] for k in ("how", "slots") if k in self.args]
+        how += [k for k in ("back", "primary", "replica") if self.args.get(k)]
+        return " ".join(map(str, [self.lane, self.kind, *how]))
+
     def __str__(self):
         return "%-6s +%.2f s  %s %s" % (self.lane, self.gap_s, self.kind, " ".join(
             "%s=%s" % (k, "%.2f" % v if isinstance(v, float) else v)
@@ -131,9 +137,7 @@ class Actor:
         side = self.sides.get(fault.lane)
         act = getattr(self, ("mover_" if fault.lane == "mover" else "") + fault.kind)
         said = act(fault.args) if side is None else act(side, fault.args)
-        self.history.faults += said is not False
-        self.history.add("%s %s %s" % (fault.lane, fault.kind,
-                                       "not possible now" if said is False else "over"))
+        self.history.done(fault, said is not False)
 
     # -- the mover -----------------------------------------------------------------------------
     def mover_kill(self, a):

@@ -26,13 +26,22 @@ class History:
     def __init__(self):
         self.start = time.monotonic()
         self.lines = []
-        self.faults = 0
+        self.played = {}
+
+    @property
+    def faults(self):
+        return sum(self.played.values())
 
     def elapsed_s(self):
         return time.monotonic() - self.start
 
     def add(self, text):
         self.lines.append("%7.2f s  %s" % (self.elapsed_s(), text))
+
+    def done(self, fault, possible=True):
+        self.add("%s %s %s" % (fault.lane, fault.kind, "over" if possible else "not possible now"))
+        if possible:
+            self.played[fault.name()] = self.played.get(fault.name(), 0) + 1
 
     def __str__(self):
         return "\n".join("  " + x for x in self.lines)
