@@ -93,7 +93,7 @@ static void *run_member(void *arg)
     group_lock(g);
     m->rc = rc;
     m->err = err;
-    m->refused += refused;
+    m->refused = refused;
     m->ended = true;
     if (rc < 0 && err.code != ERR_STOPPED && !g->failed) g->failed = m;
     pthread_cond_broadcast(&g->changed);

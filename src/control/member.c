@@ -81,6 +81,16 @@ struct state *member_task_state(const struct member *m)
     return m->group->r->state;
 }
 
+int member_task_done(struct member *m, struct err *err)
+{
+    struct group *g = m->group;
+    group_lock(g); /* its own thread notes there how far the task is */
+    int rc = task_flow_state(&state_progress(g->r->state)->phase, STATE_DONE, err);
+    if (rc == 0) rc = state_save(g->r->state, err);
+    group_unlock(g);
+    return rc;
+}
+
 void member_tell_checkpoint(struct member *m, bool has)
 {
     group_lock(m->group);
@@ -186,12 +196,5 @@ void member_import_ours(struct member *m)
 {
     group_lock(m->group);
     m->group->import_ours = true;
-    group_unlock(m->group);
-}
-
-void member_refused(struct member *m, uint64_t n)
-{
-    group_lock(m->group);
-    m->refused += n;
     group_unlock(m->group);
 }

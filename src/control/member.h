@@ -33,8 +33,10 @@ KH_MUST int member_meet(struct member *m, enum member_stage stage,
                         struct err *err);
 void member_go_on(struct member *m, enum member_stage stage);
 
-/* Of the whole task; its folder. */
+/* Of the whole task; its folder. Changed by this thread before CHECKED only. */
 struct state *member_task_state(const struct member *m);
+/* All shards have come to their end: from here on the folder counts no more. On disk. ERR_IO. */
+KH_MUST int member_task_done(struct member *m, struct err *err);
 
 /* Has the target a checkpoint of this shard? Before PLANNED. */
 void member_tell_checkpoint(struct member *m, bool has);
@@ -56,8 +58,5 @@ void member_end_turn(struct member *m);                          /* also when it
 struct import_mode *member_import(struct member *m); /* written before CHECKED only */
 void member_import_cluster(struct member *m);        /* before that: it is that of a cluster */
 void member_import_ours(struct member *m);           /* a run had to turn it on again */
-
-/* To be told at the end; parts of a run that know it go before that. */
-void member_refused(struct member *m, uint64_t n);
 
 #endif

@@ -23,6 +23,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define REFUSED_MS 1000
+
 /* --- the checkpoint --- */
 
 static int name_checkpoint(struct run *r, struct err *err)
@@ -88,6 +90,27 @@ static int unmark(struct run *r, struct err *err)
     return 0;
 }
 
+/* --- what was refused --- */
+
+/* At once, and then once in a second: the run that comes after this one is to know. */
+static void on_refused(void *ctx)
+{
+    struct run *r = ctx;
+    struct err err;
+    int64_t now = clock_mono_ms();
+    run_note_refused(r);
+    if (r->refused_ms && now - r->refused_ms < REFUSED_MS) return;
+    r->refused_ms = now;
+    if (save(r, &err) < 0) log_warn("%s", err.msg);
+}
+
+static void keep_refused(struct run *r)
+{
+    struct err err;
+    run_note_refused(r);
+    if (state_progress(r->state)->refused && save(r, &err) < 0) log_error("%s", err.msg);
+}
+
 /* --- the plan --- */
 
 static void forget_existing(struct run *r)
@@ -105,6 +128,35 @@ static int note_all(struct run *r, struct err *err)
     struct primaries target = run_target(r);
     return reconcile_note_unsure(&target, &r->target_facts, &r->cfg->select, state_dir(r->state),
                                  state_existing_path(r->state), err);
+}
+
+/* Beyond the checkpoint, writes are missing that the target has refused in a run before. Whoever
+ * has not said that they may be left out wants them all the same. */
+static bool lacks_writes(const struct run *r)
+{
+    return !r->began && r->cfg->on_error == TASK_ON_ERROR_STOP &&
+           state_progress(r->state)->refused > 0;
+}
+
+static int plan_for_refused(struct run *r, struct err *err)
+{
+    unsigned long long n = state_progress(r->state)->refused;
+    if (r->plan != PLAN_STREAM || !lacks_writes(r)) return 0;
+    if (r->cfg->type == TASK_INCREMENTAL)
+        return err_set(err, ERR_REFUSED,
+                       "the target has refused %llu writes of task %s, which are missing there and "
+                       "cannot be had again, as it moves changes only: --on-error continue goes on "
+                       "without them; to have all: --type full+incremental --on-conflict overwrite "
+                       "--restart",
+                       n, state_name(r->state));
+    if (!r->told_refused)
+        log_warn("the target has refused %llu writes in a run before, which are missing there: "
+                 "everything is copied again; the target is not emptied (--on-error continue goes "
+                 "on without them)",
+                 n);
+    r->told_refused = true;
+    r->plan = PLAN_RELOAD;
+    return 0;
 }
 
 /* No snapshot could bring what came between. */
@@ -147,6 +199,7 @@ int migrate_read_plan(struct run *r, struct err *err)
                        "task %s can go on where it stands: leave out --resume no, or begin anew "
                        "with --restart",
                        state_name(r->state));
+    if (plan_for_refused(r, err) < 0) return -1;
     if (r->plan == PLAN_STREAM && r->cluster && migrate_read_slots(r, err) < 0) return -1;
     if (r->member) {
         shard_read_plan(r);
@@ -274,6 +327,7 @@ static int begin_loading(struct run *r, struct err *err)
     }
     if (checkpoint_replace(c, r->mark.db, r->mark.key, &at, r->at.kind == CHECKPOINT_NONE, err) < 0)
         return -1;
+    p->refused = 0;                                 /* the snapshot has it */
     if (r->cfg->type == TASK_INCREMENTAL) return 0; /* no key is loaded */
     r->has_reconcile = true;
     return reconcile_begin(&r->reconcile, &r->cfg->select, r->counters, state_dir(r->state),
@@ -326,6 +380,8 @@ static int begin_replay(struct run *r, uint64_t db, struct err *err)
                                 .db = db,
                                 .checkpoint = can_resume(r) ? &r->mark : NULL};
     r->has_replay = true;
+    r->pl.on_refused = on_refused;
+    r->pl.refused_ctx = r;
     if (replay_init(&r->replay, &cfg, err) < 0) return -1;
     r->replay.existing_path = state_existing_path(r->state);
     if (r->member) shard_begin_replay(r);
@@ -342,6 +398,7 @@ static int begin_stream(struct run *r, struct err *err)
 {
     struct state_progress *p = state_progress(r->state);
     pipeline_begin_stream(&r->pl);
+    run_note_refused(r);
     if (can_resume(r)) {
         if (spool_keep(r->pl.spool, err) < 0) return -1;
         if (become(r, STATE_STREAM, err) < 0) return -1;
@@ -656,6 +713,7 @@ int run_migrate(struct run *r, struct err *err)
 {
     struct err why;
     int rc = migrate(r, err);
+    keep_refused(r);
     if (rc < 0 && err->code != ERR_STOPPED) {
         if (r->import.ours)
             log_warn("target: stays in import mode, for the changes that are still to come: until "

@@ -192,11 +192,7 @@ static int end_together(struct run *r, bool keeps_up, struct err *err)
                       : member_meet(r->member, MEMBER_DONE, NULL, NULL, err);
     if (rc < 0) return -1;
     if (rc == 1) {
-        struct state *task = member_task_state(r->member);
-        /* Whoever is killed from here on leaves a folder that counts no more. */
-        if (task_flow_state(&state_progress(task)->phase, STATE_DONE, err) < 0 ||
-            state_save(task, err) < 0)
-            return -1;
+        if (member_task_done(r->member, err) < 0) return -1;
         member_go_on(r->member, MEMBER_DONE);
     }
     if (r->cluster) return migrate_unmark_cluster(r, err);
@@ -213,7 +209,6 @@ int shard_end_full(struct run *r, struct err *err)
     if (task_flow_state(&state_progress(r->state)->phase, STATE_DONE, err) < 0 ||
         state_save(r->state, err) < 0)
         return -1;
-    member_refused(r->member, r->pl.refusals.count);
     run_release_parts(r);
     member_end_turn(r->member);
     return end_together(r, false, err);

@@ -232,6 +232,7 @@ int run_build(struct run *r, struct spool *spool, struct err *err)
     cfg.source = r->psync.conn;
     r->target = r->probe = NULL;
     r->psync.conn = NULL;
+    if (r->state) r->refused_before = state_progress(r->state)->refused;
     r->has_pipeline = true; /* from here on it owns the connections */
     if (pipeline_init(&r->pl, &cfg, err) < 0) return -1;
     if (r->cluster && migrate_open_fan(r, err) < 0) return -1;
@@ -307,8 +308,15 @@ static void tell_held(const struct run *r)
                        : "run again with --on-conflict overwrite to put them right");
 }
 
+void run_note_refused(struct run *r)
+{
+    if (r->state && r->has_pipeline)
+        state_progress(r->state)->refused = r->refused_before + r->pl.refusals.count;
+}
+
 void run_release_parts(struct run *r)
 {
+    run_note_refused(r);
     redial_free(r->source_dial);
     redial_free(r->target_dial);
     r->source_dial = r->target_dial = NULL;
@@ -358,7 +366,8 @@ static struct run *new_run(const struct run_setup *setup, struct err *err)
 
 static int end_run(struct run *r, int rc, uint64_t *ret_refused, struct err *err)
 {
-    if (r->has_pipeline) *ret_refused += r->pl.refusals.count;
+    run_note_refused(r);
+    *ret_refused += r->state ? state_progress(r->state)->refused : r->pl.refusals.count;
     /* of a group it is that of its shards, added up */
     if (rc == 0 && counter_get(&r->counters->phase) != PHASE_DONE)
         rc = run_phase(r, PHASE_DONE, err);

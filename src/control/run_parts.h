@@ -80,7 +80,10 @@ struct run {
     int64_t target_until_ms;         /* the target is called until then */
     int64_t why_ms;                  /* monotonic: why it is, told again */
     bool gave_up;                    /* a side was called for as long as was asked */
-    int64_t pause_ms; /* before the next try; 0: it has been caught up since the last one */
+    int64_t pause_ms;        /* before the next try; 0: it has been caught up since the last one */
+    uint64_t refused_before; /* as state_progress.refused, when the pipeline was built */
+    int64_t refused_ms;      /* monotonic: when that was saved last */
+    bool told_refused;
 };
 
 KH_MUST static inline int run_phase(struct run *r, enum phase p, struct err *err)
@@ -139,6 +142,9 @@ void run_tell_loaded(const struct run *r);
 
 /* Everything of this attempt goes, but for a snapshot that is on its way. */
 void migrate_let_go(struct run *r);
+
+/* Into the state, unless it is NULL: what the target has refused for good by now. */
+void run_note_refused(struct run *r);
 
 /* The source is to be called again by itself, whenever it is lost. */
 void migrate_keep_source(struct run *r);

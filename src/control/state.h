@@ -57,6 +57,8 @@ struct state_progress {
     uint64_t keys_before;     /* of the snapshot, loaded by runs before this one */
     uint64_t commands_before; /* of the stream, the same */
     uint64_t seed;            /* of keysets; made when the folder is made */
+    uint64_t refused;         /* writes that the target has refused for good since the last snapshot
+                               * began: they are not there */
 };
 
 struct state;

@@ -75,6 +75,12 @@ static const char *get_text(struct fields *f, const char *name)
     return "";
 }
 
+/* Folders of before there was such a field are gone on with. */
+static bool is_told(const struct fields *f, const char *name)
+{
+    return json_object_get(f->of, name) != NULL;
+}
+
 static int64_t get_number(struct fields *f, const char *name)
 {
     const json_t *v = field(f, name);
@@ -242,6 +248,7 @@ void state_progress_put(struct text *t, const struct state_progress *p, const ch
     text_json_u64(t, "keys_before", p->keys_before);
     text_json_u64(t, "commands_before", p->commands_before);
     text_json_text(t, "seed", seed);
+    text_json_u64(t, "refused", p->refused);
     text_add(t, "}\n");
 }
 
@@ -264,15 +271,18 @@ static int read_progress(struct state_progress *ret, char spool_dir[PATH_MAX], c
     p.phase = get_phase(&f);
     p.snapshots = (uint64_t)get_number(&f, "snapshots");
     get_hex(&f, "replid", p.replid, sizeof(p.replid) - 1, true);
-    get_hex(&f, "replid_before", p.replid_before, sizeof(p.replid_before) - 1, true);
+    if (is_told(&f, "replid_before"))
+        get_hex(&f, "replid_before", p.replid_before, sizeof(p.replid_before) - 1, true);
     p.spool_valid = get_flag(&f, "spool_valid");
     p.spool_pos = (uint64_t)get_number(&f, "spool_pos");
     p.spool_offset = (uint64_t)get_number(&f, "spool_offset");
     p.clean = get_flag(&f, "clean");
-    p.import_ours = get_flag(&f, "import_ours");
+    if (is_told(&f, "import_ours")) p.import_ours = get_flag(&f, "import_ours");
     p.hold_base_ms = get_number(&f, "hold_base_ms");
-    p.keys_before = (uint64_t)get_number(&f, "keys_before");
-    p.commands_before = (uint64_t)get_number(&f, "commands_before");
+    if (is_told(&f, "keys_before")) p.keys_before = (uint64_t)get_number(&f, "keys_before");
+    if (is_told(&f, "commands_before"))
+        p.commands_before = (uint64_t)get_number(&f, "commands_before");
+    if (is_told(&f, "refused")) p.refused = (uint64_t)get_number(&f, "refused");
     get_hex(&f, "seed", seed, sizeof(seed) - 1, false);
     p.seed = strtoull(seed, NULL, 16);
     snprintf(spool_dir, PATH_MAX, "%s", get_text(&f, "spool_dir"));

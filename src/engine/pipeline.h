@@ -66,6 +66,10 @@ struct pipeline {
     struct reader r;
 
     struct refusals refusals;
+    /* Some were refused for good (refusals.count tells how many so far), and what came with them is
+     * applied. May be NULL. */
+    void (*on_refused)(void *ctx);
+    void *refused_ctx;
     struct lane lane; /* to the target; of a cluster it has no connection, the fan has */
     struct fan *fan;  /* to a clustered target; NULL: it is none. Borrowed */
     struct hold hold; /* deadlines kept back until the stream has caught up */

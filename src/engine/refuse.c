@@ -63,7 +63,8 @@ static const char *advice(const char *line)
 {
     return starts_with_word(line, "ERR Library") && strstr(line, "already exists")
                ? "choose --on-conflict overwrite, or delete it"
-               : "mend it and start again, or go on past such errors with --on-error continue";
+               : "mend it and start again (all is copied again then), or go on past such errors "
+                 "with --on-error continue";
 }
 
 int refusals_report(struct refusals *r, int64_t db, struct span key, const char *cmd,

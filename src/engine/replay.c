@@ -120,6 +120,7 @@ static int finish_flying(struct replay *rp, struct err *err)
     struct pipeline *pl = rp->pl;
     if ((pl->fan ? fan_finish(pl->fan, b, err) : batch_finish(b, &pl->lane, err)) < 0) return -1;
     refused = rp->pl->refusals.count - refused;
+    if (KH_UNLIKELY(refused) && pl->on_refused) pl->on_refused(pl->refused_ctx);
     counter_add(&rp->pl->counters->commands_written, cmds > refused ? cmds - refused : 0);
     rp->pl->applied_offset = offset;
     if (pl->fan && rp->checkpoint) {

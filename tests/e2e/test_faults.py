@@ -461,6 +461,49 @@ def test_on_error_continue(source, target, keyhaul):
     assert "value-Zq9" not in k.said
 
 
+def test_what_was_refused_is_copied_again(source, target, keyhaul, tmp_path):
+    """The checkpoint stands behind a write that is missing: going on from there would lose it."""
+    task = "--state-dir", tmp_path, "--task", "shop"
+    target.call("SET", "theirs", 1, db=4)
+    k = keyhaul(source, target, *task)
+    wrong_type(source, target, k)
+    k.expect(1, "victim", "all is copied again", timeout=20)
+    target.call("DEL", "victim", db=4)
+    k = keyhaul(source, target, *task, "--until", "caught-up")
+    assert k.wait() == 0, k.said
+    assert "has refused 1 writes" in k.said and k.metrics()["snapshots"] == 2
+    assert_equal(source, target, ignore=["theirs"])
+    assert target.call("MGET", "theirs", "victim", "ok:2", db=4) == [b"1", b"1", b"value-Zq9"]
+
+
+def test_what_was_refused_is_not_forgotten(source, target, keyhaul, tmp_path):
+    """Nor by whoever goes on without it: not when the process was killed, not in the end."""
+    task = "--state-dir", tmp_path, "--task", "shop", "--on-error", "continue"
+    k = keyhaul(source, target, *task)
+    wrong_type(source, target, k)
+    k.wait_caught_up()
+    k.proc.kill()
+    k.wait()
+    k = keyhaul(source, target, *task)
+    k.wait_caught_up()
+    assert k.terminate() == 4, k.said
+    k = keyhaul(source, target, *task, "--until", "caught-up")
+    assert k.wait() == 4, k.said
+    assert k.metrics()["snapshots"] == 1 and not os.path.exists(tmp_path / "shop")
+
+
+def test_what_was_refused_of_changes_alone(source, target, keyhaul, tmp_path):
+    """No snapshot can bring it: said, and left to whoever runs the task."""
+    task = "--state-dir", tmp_path, "--task", "shop", "--type", "incremental"
+    k = keyhaul(source, target, *task)
+    k.wait_metric(lambda m: m["phase"] == "stream")  # what was there before does not come
+    wrong_type(source, target, k)
+    k.expect(1, "victim", timeout=20)
+    keyhaul(source, target, *task).expect(3, "refused 1 writes", "--on-error continue", timeout=20)
+    k = keyhaul(source, target, *task, "--on-error", "continue", "--until", "caught-up")
+    assert k.wait() == 4, k.said
+
+
 def test_on_error_inside_a_transaction(source, target, keyhaul):
     """One command of a transaction fails on the target: counted once, the others done."""
     k = keyhaul(source, target, "--on-error", "continue")
