@@ -192,7 +192,7 @@ int migrate_read_plan(struct run *r, struct err *err)
     switch (r->at.kind) {
     case CHECKPOINT_NONE: r->plan = PLAN_FRESH; break;
     case CHECKPOINT_LOADING: r->plan = PLAN_RELOAD; break;
-    case CHECKPOINT_STREAM: r->plan = restart ? PLAN_RELOAD : PLAN_STREAM; break;
+    case CHECKPOINT_STREAM: r->plan = restart || r->torn ? PLAN_RELOAD : PLAN_STREAM; break;
     }
     if (r->plan == PLAN_STREAM && r->cfg->no_resume)
         return err_set(err, ERR_REFUSED,
@@ -327,7 +327,8 @@ static int begin_loading(struct run *r, struct err *err)
     }
     if (checkpoint_replace(c, r->mark.db, r->mark.key, &at, r->at.kind == CHECKPOINT_NONE, err) < 0)
         return -1;
-    p->refused = 0;                                 /* the snapshot has it */
+    p->refused = 0; /* the snapshot has it */
+    r->torn = false;
     if (r->cfg->type == TASK_INCREMENTAL) return 0; /* no key is loaded */
     r->has_reconcile = true;
     return reconcile_begin(&r->reconcile, &r->cfg->select, r->counters, state_dir(r->state),
@@ -420,6 +421,7 @@ static int begin_stream(struct run *r, struct err *err)
 static int take_snapshot(struct run *r, struct err *err)
 {
     if ((r->psync.conn ? run_await_snapshot(r, err) : run_attach(r, err)) < 0) return -1;
+    r->failing_since_ms = 0;
     memcpy(r->mark.replid, r->psync.replid, sizeof(r->mark.replid));
     if (begin_loading(r, err) < 0 || keep_time(r, err) < 0 || run_build(r, NULL, err) < 0)
         return -1;
@@ -444,7 +446,8 @@ static bool is_our_history(const struct run *r)
            (strcmp(r->at.replid, p->replid) == 0 || strcmp(r->at.replid, p->replid_before) == 0);
 }
 
-/* The source goes on with the history, perhaps by a new name (r->psync). */
+/* The source goes on with the history, perhaps by a new name (r->psync). No checkpoint may bear
+ * that name before it is on the disk: the next run would not know its own spool again. */
 void migrate_note_history(struct run *r)
 {
     struct state_progress *p = state_progress(r->state);
@@ -453,7 +456,6 @@ void migrate_note_history(struct run *r)
     if (renamed && r->mark.replid[0])
         memcpy(p->replid_before, r->mark.replid, sizeof(p->replid_before));
     memcpy(p->replid, r->psync.replid, sizeof(p->replid));
-    memcpy(r->mark.replid, r->psync.replid, sizeof(r->mark.replid));
 }
 
 /* The spool of the run before, where it reaches the checkpoint; else an empty one. */
@@ -508,6 +510,7 @@ static int resume_stream(struct run *r, struct err *err)
         return rc;
     }
     migrate_note_history(r);
+    memcpy(r->mark.replid, r->psync.replid, sizeof(r->mark.replid));
     r->psync.offset = r->at.offset;
     if (!p->spool_valid) {
         p->spool_pos = spool_tail(spool);
@@ -558,6 +561,19 @@ static int end_in_order(struct run *r, struct err *err)
     return r->replay.done ? shard_end_stream(r, err) : 0;
 }
 
+/* What a snapshot brings is right whatever the target has had; should there be none, because we are
+ * killed, the next run is to know. */
+static int begin_torn(struct run *r, struct err *err)
+{
+    r->refused_before++;
+    keep_refused(r);
+    r->gave_up = r->cfg->type == TASK_INCREMENTAL;
+    if (r->gave_up) return -1;
+    log_warn("%s; everything is copied again, the target is not emptied", err->msg);
+    r->torn = true;
+    return 1;
+}
+
 /* 0: ended as asked. 1: begin again by a plan. -1. */
 static int follow(struct run *r, struct err *err)
 {
@@ -570,6 +586,7 @@ static int follow(struct run *r, struct err *err)
             r->plan = PLAN_RELOAD;
             return 1;
         }
+        if (r->pl.lane.lost == LANE_TORN) return begin_torn(r, err);
         if (!r->pl.lane.lost || !can_resume(r) || r->cfg->retry_time_ms == 0) return -1;
         int rc = r->fan ? migrate_find_cluster(r, err) : migrate_find_target(r, err);
         if (rc != 0) return rc;
@@ -649,24 +666,43 @@ static int attempt(struct run *r, struct err *err)
     }
     if (r->member) member_end_turn(r->member);
     if (rc < 0 || r->cfg->type == TASK_FULL) return rc;
-    r->lost_since_ms = 0;
+    r->lost_since_ms = r->failing_since_ms = 0;
     return follow(r, err);
 }
 
-/* May the failure be one that goes away? */
-static bool passes(const struct run *r, const struct err *err)
+/* May the failure be one that goes away? Not for ever, where both sides answer and no snapshot
+ * comes all the same. */
+static bool passes(struct run *r, struct err *err)
 {
-    if (r->cfg->retry_time_ms == 0 || r->gave_up || *r->stop) return false;
-    if (r->has_pipeline && r->pl.lane.gave_up) return false;
     bool lost = (r->has_pipeline && r->pl.lane.lost) || err_class(err->code) == ERR_CLASS_TRANSIENT;
-    return lost && (r->began || r->known_before || r->waited);
+    if (!lost || r->cfg->retry_time_ms == 0 || r->gave_up || *r->stop) return false;
+    if (r->has_pipeline && r->pl.lane.gave_up) return false;
+    int64_t now = clock_mono_ms();
+    if (!r->failing_since_ms) r->failing_since_ms = now;
+    if (now - r->failing_since_ms <= r->cfg->retry_time_ms) return true;
+    (void)!err_wrap(err, "gave up (--retry-time waits longer)");
+    return false;
 }
 
-/* A task that has begun waits for its sides; before that a mistake in an address is told at once.
+/* Both sides again, and what the task wants there. */
+static int come_back(struct run *r, struct err *err)
+{
+    for (;;) {
+        migrate_let_go(r);
+        if (migrate_meet_again(r, err) < 0) return -1;
+        bool hole = r->psync.conn != NULL;
+        if (hole) r->plan = PLAN_RELOAD;
+        if (r->plan != PLAN_FRESH || run_check(r, true, err) == 0) return 0;
+        if (!passes(r, err)) return -1;
+        log_warn("%s", err->msg);
+    }
+}
+
+/* A task that is known waits for its sides; of a new one a mistake in an address is told at once.
  */
 static int begin(struct run *r, struct err *err)
 {
-    r->known = r->known_before = state_known(r->state);
+    r->known = state_known(r->state);
     if (name_checkpoint(r, err) < 0) return -1;
     if (r->known && r->cfg->retry_time_ms > 0) {
         if (migrate_meet_again(r, err) < 0) return -1;
@@ -678,15 +714,14 @@ static int begin(struct run *r, struct err *err)
     if (r->member && shard_meet_planned(r, err) < 0) return -1;
     if (run_check(r, r->plan == PLAN_FRESH, err) < 0) return -1;
     if (r->member && shard_meet_checked(r, err) < 0) return -1;
+    r->met = true;
     return run_choose_spool(r, err);
 }
 
 static int migrate(struct run *r, struct err *err)
 {
-    if (r->member && state_progress(r->state)->phase == STATE_DONE) {
-        r->known_before = true;
+    if (r->member && state_progress(r->state)->phase == STATE_DONE)
         return name_checkpoint(r, err) < 0 ? -1 : shard_end_again(r, err);
-    }
     if (begin(r, err) < 0) return -1;
     for (;;) {
         int rc = attempt(r, err);
@@ -701,11 +736,7 @@ static int migrate(struct run *r, struct err *err)
         if (rc < 0 && !passes(r, err)) return -1;
         if (rc < 0) log_warn("%s", err->msg);
         if (rc < 0) psync_release(&r->psync); /* a snapshot that does not come any more */
-        migrate_let_go(r);
-        if (migrate_meet_again(r, err) < 0) return -1;
-        bool hole = r->psync.conn != NULL;
-        if (hole) r->plan = PLAN_RELOAD;
-        if (r->plan == PLAN_FRESH && !hole && run_check(r, true, err) < 0) return -1;
+        if (come_back(r, err) < 0) return -1;
     }
 }
 
@@ -714,6 +745,9 @@ int run_migrate(struct run *r, struct err *err)
     struct err why;
     int rc = migrate(r, err);
     keep_refused(r);
+    if (rc < 0 && err->code == ERR_TARGET && state_progress(r->state)->refused)
+        log_warn("what came with it has been applied: the next run copies everything again, to "
+                 "bring it; with --on-error continue it goes on without it");
     if (rc < 0 && err->code != ERR_STOPPED) {
         if (r->import.ours)
             log_warn("target: stays in import mode, for the changes that are still to come: until "

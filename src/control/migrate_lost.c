@@ -91,7 +91,7 @@ int migrate_meet_again(struct run *r, struct err *err)
     if (!r->lost_since_ms) r->lost_since_ms = clock_mono_ms();
     int64_t until = r->lost_since_ms + r->cfg->retry_time_ms;
     for (;;) {
-        if (r->began && pause_ms(r, pause, err) < 0) return -1;
+        if (r->met && pause_ms(r, pause, err) < 0) return -1;
         if (meet_both(r, &side, err) == 0) break;
         part(r);
         if (err_class(err->code) != ERR_CLASS_TRANSIENT) return -1;
@@ -102,7 +102,7 @@ int migrate_meet_again(struct run *r, struct err *err)
                      (long long)(r->cfg->retry_time_ms / 1000));
         told = true;
         struct err stopped;
-        if (!r->began && pause_ms(r, pause, &stopped) < 0) {
+        if (!r->met && pause_ms(r, pause, &stopped) < 0) {
             *err = stopped;
             return -1;
         }
@@ -166,6 +166,7 @@ static enum relinked go_on_with_source(struct run *r, struct err *err)
     struct err why;
     if (r->save_ms && clock_mono_ms() < r->save_ms) return RELINK_WAIT;
     if (state_save(r->state, &why) < 0) return wait_to_save(r, &why, err);
+    memcpy(r->mark.replid, state_progress(r->state)->replid, sizeof(r->mark.replid));
     if (r->back_probe && client_take_conn(r->back_probe, &probe, &why) < 0)
         client_close(r->back_probe);
     pipeline_relink(&r->pl, r->back, probe);

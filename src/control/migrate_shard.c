@@ -178,7 +178,6 @@ int shard_take_turn(struct run *r, struct err *err)
     int rc = member_wait_turn(r->member, err);
     counters_wait(r->counters, COUNTERS_WAITS_FOR_NONE, 0, "");
     if (rc < 0) return -1;
-    r->waited = true;
     return migrate_meet_again(r, err) < 0 ? -1 : 1;
 }
 

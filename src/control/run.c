@@ -311,7 +311,7 @@ static void tell_held(const struct run *r)
 void run_note_refused(struct run *r)
 {
     if (r->state && r->has_pipeline)
-        state_progress(r->state)->refused = r->refused_before + r->pl.refusals.count;
+        state_progress(r->state)->refused = r->refused_before + r->pl.refusals.missing;
 }
 
 void run_release_parts(struct run *r)

@@ -56,9 +56,8 @@ struct run {
     /* a migration's own (migrate.c) */
     enum run_plan plan;
     bool known;           /* the task ran before, or has begun */
-    bool known_before;    /* another process ran it before */
+    bool met;             /* both sides, and nothing speaks against the task */
     bool began;           /* this process has written to the target */
-    bool waited;          /* it has waited long for its turn: a side may be gone by now */
     struct checkpoint at; /* what the target told last */
     struct batch_checkpoint mark;
     char mark_key[CHECKPOINT_KEY_MAX];
@@ -77,6 +76,7 @@ struct run {
     char load_id[9];                 /* names the snapshot */
     uint64_t begin_offset, begin_db; /* where its stream began */
     int64_t lost_since_ms;           /* monotonic; 0: nothing is lost */
+    int64_t failing_since_ms;        /* monotonic: no snapshot has come since; 0: one has */
     int64_t target_until_ms;         /* the target is called until then */
     int64_t why_ms;                  /* monotonic: why it is, told again */
     bool gave_up;                    /* a side was called for as long as was asked */
@@ -84,6 +84,7 @@ struct run {
     uint64_t refused_before; /* as state_progress.refused, when the pipeline was built */
     int64_t refused_ms;      /* monotonic: when that was saved last */
     bool told_refused;
+    bool torn; /* some of what is beyond the checkpoint has been applied, or is missing before it */
 };
 
 KH_MUST static inline int run_phase(struct run *r, enum phase p, struct err *err)
@@ -143,7 +144,8 @@ void run_tell_loaded(const struct run *r);
 /* Everything of this attempt goes, but for a snapshot that is on its way. */
 void migrate_let_go(struct run *r);
 
-/* Into the state, unless it is NULL: what the target has refused for good by now. */
+/* Into the state, unless it is NULL: what the target has refused for good by now, and is missing.
+ */
 void run_note_refused(struct run *r);
 
 /* The source is to be called again by itself, whenever it is lost. */

@@ -51,6 +51,8 @@ static int see(struct state_seen *ret, const char *root, const char *name, struc
         copy_plain(ret->target, sizeof(ret->target), task.shape.text[STATE_SHAPE_TARGET]);
     }
     state_metrics_read(ret, dir);
+    int64_t missing = (int64_t)ret->progress.refused;
+    if (missing > 0 && ret->errors < missing) ret->errors = missing;
     state_task_release(&task);
     return 1;
 }

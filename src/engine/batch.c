@@ -432,6 +432,17 @@ static int judge_single(struct batch *b, struct lane *l, struct answer *a, struc
     return report_refused(b, l, NULL, NULL, err);
 }
 
+/* A server that was loading when MULTI came, and was not any more with the rest, say. Deadlines may
+ * be set again; of all else nobody knows what the target has had. */
+static int torn(const struct batch *b, struct lane *l, const char *line, struct err *err)
+{
+    if (b->checkpoint) l->lost = b->guarded ? LANE_LOST : LANE_TORN;
+    return err_set(err, ERR_TARGET,
+                   "target: MULTI was refused (%s), what came after it may have been applied one "
+                   "by one",
+                   line);
+}
+
 static int judge(struct batch *b, struct lane *l, struct answer *a, struct err *err)
 {
     const struct lane_outcome *o = &l->outcome;
@@ -443,8 +454,11 @@ static int judge(struct batch *b, struct lane *l, struct answer *a, struct err *
     }
     if (!as_transaction(b)) return judge_single(b, l, a, err);
     a->verdict = APPLIED;
-    if (o->last.type == '*' && !o->last.is_null)
-        return o->n_errors ? report_refused(b, l, NULL, NULL, err) : 0;
+    if (o->last.type == '*' && !o->last.is_null) {
+        if (!o->n_errors || report_refused(b, l, NULL, NULL, err) == 0) return 0;
+        l->refusals->missing++; /* the others ran, and the checkpoint is beyond it */
+        return -1;
+    }
     if (o->last.is_null && (b->sealed || b->guarded)) return fenced_off(l, err);
     struct lane_error first;
     size_t at = 0;
@@ -452,11 +466,7 @@ static int judge(struct batch *b, struct lane *l, struct answer *a, struct err *
     const char *why = transient_line(o);
     /* Redis before 6.2 answers even MULTI with BUSY; so it may have all the others. */
     bool none_ran = why && o->n_errors > o->main;
-    if (line && first.reply == 0 && first.nested < 0 && !none_ran)
-        return err_set(err, ERR_TARGET,
-                       "target: MULTI was refused (%s), what came after it may have been applied "
-                       "one by one; compare both sides and start again",
-                       line);
+    if (line && first.reply == 0 && first.nested < 0 && !none_ran) return torn(b, l, line, err);
     if (why) {
         a->verdict = AGAIN;
         snprintf(a->why, sizeof(a->why), "%s", why);

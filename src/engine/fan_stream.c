@@ -268,7 +268,10 @@ static int report(struct judge *j, const struct fan_group *g, struct fan_piece *
         return 0;
     }
     fan_name_piece(j->f->stream, j->b, p, name, sizeof(name), key, &key_n);
-    return refusals_report(j->f->lane_config.refusals, 0, span_of(key, key_n), name, j->line, err);
+    struct refusals *r = j->f->lane_config.refusals;
+    if (refusals_report(r, 0, span_of(key, key_n), name, j->line, err) == 0) return 0;
+    if (j->e.nested >= 0) r->missing++; /* the others ran, and the mark is beyond it */
+    return -1;
 }
 
 /* Each error of a group that goes bare is of one command. */
@@ -293,12 +296,13 @@ static int judge_bare(struct judge *j, struct fan_group *g, struct err *err)
     return 0;
 }
 
-static int no_multi(const struct judge *j, struct err *err)
+static int no_multi(const struct judge *j, const char *line, struct err *err)
 {
+    fan_lose(j->f, LANE_TORN);
     return err_set(err, ERR_TARGET,
                    "target: MULTI was refused (%s), what came after it may have been applied one "
-                   "by one; compare both sides and start again",
-                   j->line);
+                   "by one",
+                   line);
 }
 
 struct verdict { /* on a group that went as MULTI ... EXEC */
@@ -334,7 +338,7 @@ static int judge_lines(struct judge *j, struct fan_group *g, struct verdict *v, 
             v->not_run = true;
             snprintf(v->exec, sizeof(v->exec), "%s", j->line);
         } else if (j->e.reply == from) {
-            return no_multi(j, err);
+            return no_multi(j, j->line, err);
         } else {
             uint64_t i = j->e.nested >= 0 ? (uint64_t)j->e.nested
                                           : j->e.reply - from - 1 - v->dropped;
@@ -350,8 +354,7 @@ static int judge_multi(struct judge *j, struct fan_group *g, struct err *err)
     bool multi_refused = j->line && j->e.reply == g->reply_at;
     if (judge_lines(j, g, &v, err) < 0) return -1;
     g->n -= v.dropped;
-    if (multi_refused && v.errors < g->replies)
-        return err_set(err, ERR_TARGET, "target: MULTI was refused (%s)", j->why);
+    if (multi_refused && v.errors < g->replies) return no_multi(j, j->why, err);
     g->done = !v.passing && !v.dropped;
     if (v.dropped && !v.passing) j->again = true;
     if (v.not_run && !v.passing && !v.dropped)

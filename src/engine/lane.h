@@ -69,6 +69,7 @@ enum lane_lost {
     LANE_LOST,     /* connection gone, or nothing heard for too long */
     LANE_READONLY, /* the server has become a replica: writes go elsewhere */
     LANE_FENCED,   /* somebody has touched the checkpoint: the batch came to nothing */
+    LANE_TORN,     /* MULTI alone was refused: some of what came behind it ran, one by one */
 };
 
 /* The lanes to the nodes of one cluster. What is refused by MOVED, ASK, TRYAGAIN or CLUSTERDOWN is

@@ -63,8 +63,7 @@ static const char *advice(const char *line)
 {
     return starts_with_word(line, "ERR Library") && strstr(line, "already exists")
                ? "choose --on-conflict overwrite, or delete it"
-               : "mend it and start again (all is copied again then), or go on past such errors "
-                 "with --on-error continue";
+               : "mend it and start again, or go on past such errors with --on-error continue";
 }
 
 int refusals_report(struct refusals *r, int64_t db, struct span key, const char *cmd,
@@ -80,6 +79,7 @@ int refusals_report(struct refusals *r, int64_t db, struct span key, const char 
     counter_add(&r->counters->errors, 1);
     if (db >= 0) counter_add(&r->counters->db[counters_db((uint64_t)db)].errors, 1);
     if (r->policy == TASK_ON_ERROR_CONTINUE) {
+        r->missing++;
         log_error("target refused %s%s: %s", cmd, where, line);
         return 0;
     }

@@ -30,6 +30,8 @@ struct refusals {
     struct counters *counters;
     bool shard; /* of a cluster: other shards send FUNCTION DELETE of the same libraries */
     uint64_t count;
+    uint64_t missing; /* of them, those that are not sent again by a run that goes on where this one
+                       * ends: under stop, what came with them has been applied */
     struct losses losses; /* what values of the snapshot had to leave behind */
 };
 

@@ -11,8 +11,9 @@ from lib.cluster import Cluster
 from lib.clustercompare import assert_equal
 from lib.clustermove import wait_caught_up
 from lib.clusterworld import OneSide
-from lib.resp import encode
+from lib.resp import encode, wait_for
 from lib.route import tag_of
+from lib.shape import Single
 from lib.world import IO_TIMEOUT_S, Task
 
 KEYS = 60       # of each kind, in as many slots
@@ -106,3 +107,25 @@ def test_five_kills(both, meanwhile):
     load.assert_exact(target)
     assert_equal(source, target)
     assert t.metric("snapshots") == 1
+
+
+def test_transaction_that_fell_apart(keyhaul, shape, tmp_path):
+    """MULTI and what came next were refused by a node, the rest of the slot's transaction was not.
+    What is missing is behind the slot's mark, and is brought all the same."""
+    source, target = shape(Single()), shape(Cluster(3, 0, proxies=True))
+    k = keyhaul(source, target, "--state-dir", tmp_path, "--task", "shop",
+                target_uri=target.nodes[0].proxy.uri())
+    wait_caught_up(source, target, alive=k.alive)
+    multi = b"MULTI\r\n*2\r\n$4\r\nINCR\r\n"
+    torn = multi.replace(b"MULTI", b"MULTX").replace(b"INCR", b"INCX")
+    proxies = [n.proxy for n in target.nodes]
+    for p in proxies:
+        p.rewrite["up"] = (multi, torn)
+    with source.primary.connect() as c:
+        c.pipeline([("INCR", "{a}lost"), ("INCR", "{a}done"), ("RPUSH", "{a}list", 1, 2)])
+    wait_for(lambda: not all(p.rewrite for p in proxies))
+    wait_caught_up(source, target, alive=k.alive)
+    assert "MULTI was refused" in k.said
+    k.wait_metric(lambda m: m["snapshots"] == 2)
+    assert k.terminate() == 0, k.said
+    assert_equal(source, target)

@@ -262,6 +262,44 @@ def test_state_cannot_be_written_when_the_source_is_back(server, keyhaul, proxy,
     assert_equal(replica, target)
 
 
+@pytest.mark.parametrize("how", ["dropped", "restarted"])
+def test_source_lost_while_the_dump_is_awaited(server, keyhaul, how):
+    """Of a task that is new as well: only a side that cannot be reached at its start ends it."""
+    source = server("source", config={"repl-diskless-sync-delay": "60"})
+    target = server("target")
+    fill(source, SMALL, dbs=[0])
+    target.call("SET", "theirs", "1")
+    k = keyhaul(source, target)
+    k.wait_metric(lambda m: m["phase"] == "wait-dump")
+    source.call("SAVE")
+    source.call("CONFIG", "SET", "repl-diskless-sync-delay", 0)
+    if how == "restarted":
+        source.kill()
+        time.sleep(1)
+        source.config["repl-diskless-sync-delay"] = 0
+        source.restart()
+    else:
+        source.call("CLIENT", "KILL", "TYPE", "replica")
+    k.wait_caught_up()
+    k.finish()
+    assert k.metrics()["snapshots"] == 1
+    assert_equal(source, target, ignore=["theirs"])
+
+
+def test_dump_that_never_comes(server, keyhaul):
+    """The source answers, and drops whoever wants a snapshot: given up in time, nothing written."""
+    source = server("source", config={"repl-diskless-sync-delay": "60"})
+    target = server("target")
+    source.call("SET", "k", 1)
+    k = keyhaul(source, target, "--retry-time", "3s")
+    start = time.monotonic()
+    while k.status() is None and time.monotonic() - start < 20:
+        source.call("CLIENT", "KILL", "TYPE", "replica")
+        time.sleep(0.05)
+    k.expect(1, "source", "gave up", timeout=1)
+    assert time.monotonic() - start > 3 and target.call("DBSIZE") == 0
+
+
 def test_stop_while_waiting_for_the_dump(server, keyhaul):
     source, target = server("source", config={"repl-diskless-sync-delay": "60"}), server("target")
     fill(source, SMALL, dbs=[0])
@@ -417,6 +455,35 @@ def test_busy_target(source, target, keyhaul):
     assert k.metrics()["errors"] == 0
 
 
+def test_transaction_that_fell_apart(source, target, keyhaul, proxy, tmp_path):
+    """MULTI and what came next were refused, the rest was not: as by a server that was loading until
+    then. What is missing is behind the checkpoint, and is brought all the same."""
+    p = proxy(target)
+    k = keyhaul(source, target, "--state-dir", tmp_path, "--task", "shop", target_uri=p.uri())
+    k.wait_caught_up()
+    multi = b"MULTI\r\n*2\r\n$4\r\nINCR\r\n"
+    p.rewrite["up"] = (multi, multi.replace(b"MULTI", b"MULTX").replace(b"INCR", b"INCX"))
+    with source.connect() as c:
+        c.pipeline([("INCR", "lost"), ("INCR", "done"), ("RPUSH", "list", 1, 2)])
+    wait_for(lambda: not p.rewrite)
+    k.wait_caught_up()
+    assert "MULTI was refused" in k.said
+    k.wait_metric(lambda m: m["snapshots"] == 2)
+    k.finish()
+    assert_equal(source, target)
+
+
+def test_changes_alone_that_fell_apart(source, target, keyhaul, proxy, tmp_path):
+    p = proxy(target)
+    task = "--state-dir", tmp_path, "--task", "shop", "--type", "incremental"
+    k = keyhaul(source, target, *task, target_uri=p.uri())
+    k.wait_metric(lambda m: m["phase"] == "stream")
+    p.rewrite["up"] = (b"MULTI\r\n", b"MULTX\r\n")
+    source.call("INCR", "n")
+    k.expect(1, "MULTI was refused", timeout=20)
+    keyhaul(source, target, *task, target_uri=p.uri()).expect(3, "has refused 1 writes", timeout=20)
+
+
 def test_target_read_only_for_a_while(source, target, keyhaul):
     """A target demoted by mistake and promoted again; its data stays as no sync succeeds."""
     k = keyhaul(source, target)
@@ -467,13 +534,32 @@ def test_what_was_refused_is_copied_again(source, target, keyhaul, tmp_path):
     target.call("SET", "theirs", 1, db=4)
     k = keyhaul(source, target, *task)
     wrong_type(source, target, k)
-    k.expect(1, "victim", "all is copied again", timeout=20)
+    k.expect(1, "victim", "next run copies everything again", timeout=20)
     target.call("DEL", "victim", db=4)
     k = keyhaul(source, target, *task, "--until", "caught-up")
     assert k.wait() == 0, k.said
     assert "has refused 1 writes" in k.said and k.metrics()["snapshots"] == 2
     assert_equal(source, target, ignore=["theirs"])
     assert target.call("MGET", "theirs", "victim", "ok:2", db=4) == [b"1", b"1", b"value-Zq9"]
+
+
+def test_what_was_refused_before_it_was_applied(source, target, keyhaul, tmp_path):
+    """Nothing of its transaction was applied, so the next run sends it again: no need for more."""
+    task = "--state-dir", tmp_path, "--task", "shop"
+    target.call("ACL", "SETUSER", "mover", "on", ">pw", "~*", "&*", "+@all")
+    uri = target.uri().replace("redis://", "redis://mover:pw@")
+    k = keyhaul(source, target, *task, target_uri=uri)
+    k.wait_caught_up()
+    target.call("ACL", "SETUSER", "mover", "-append")
+    with source.connect() as c:
+        c.pipeline([("MULTI",), ("INCR", "n"), ("APPEND", "text", "x"), ("INCR", "n"), ("EXEC",)])
+    k.expect(1, "APPEND", "NOPERM|permissions", timeout=20)
+    target.call("ACL", "SETUSER", "mover", "+append")
+    source.call("INCR", "n")
+    k = keyhaul(source, target, *task, "--until", "caught-up", target_uri=uri)
+    assert k.wait() == 0, k.said
+    assert k.metrics()["snapshots"] == 1
+    assert_equal(source, target)
 
 
 def test_what_was_refused_is_not_forgotten(source, target, keyhaul, tmp_path):

@@ -67,6 +67,10 @@ class Flow:
             self.ended = True
             return
         p = self.proxy
+        old, new = p.rewrite.get(self.way, (None, None))
+        if old and old in data:
+            data = data.replace(old, new, 1)
+            del p.rewrite[self.way]
         self.last = max(now, self.last) + p.delay_s
         if p.bytes_per_s:
             self.last += len(data) / p.bytes_per_s
@@ -136,7 +140,8 @@ class FaultProxy:
 
     Ways: "up" is towards the server, "down" back to the client. All knobs may be turned while
     it runs. cut_after[way] = n cuts every connection once n bytes went that way in all.
-    hold_behind[way] = bytes: what follows them on that connection waits for release()."""
+    hold_behind[way] = bytes: what follows them on that connection waits for release().
+    rewrite[way] = (old, new): where it comes next in what is received at once, once."""
 
     def __init__(self, address):
         self.address = address
@@ -146,6 +151,7 @@ class FaultProxy:
         self.cut_after = {}
         self.cut_with_reset = False
         self.hold_behind = {}
+        self.rewrite = {}
         self.delay_s = 0.0
         self.bytes_per_s = 0
         self.refuse = False

@@ -15,8 +15,8 @@ from .server import Server
 PREFIX = b"keyhaul:checkpoint:"
 IO_TIMEOUT_S = 2
 # A process that ends by itself in one of these, and has done nothing yet, is started again: what is
-# down or read-only when it begins, or goes before its first snapshot comes, is told, not waited for.
-BEFORE_ANYTHING = ("", "connect", "check", "wait-dump")
+# down or read-only when it begins is told, not waited for.
+BEFORE_ANYTHING = ("", "connect", "check")
 EARLY_ENDS = 30  # in a row, then it is a failure
 
 

@@ -150,6 +150,9 @@ static const struct {
     {"\"spool_offset\":9223372036854775807", "\"spool_offset\":18446744073709551615"},
     {"\"seed\":\"", "\"seed\":\"0"},
     {"\"seed\":\"", "\"seed\":\"\",\"x\":\""},
+    {"\"import_ours\":false", "\"import_ours\":0"},
+    {"\"keys_before\":0", "\"keys_before\":-1"},
+    {"\"refused\":0", "\"refused\":\"\""},
 };
 
 static void expect_damaged(const struct given *g, const char *name, const char *text, size_t n)
@@ -202,6 +205,33 @@ static void test_damaged_state(void **state)
     state_close(s, false);
     take_back(&g);
     take_back(&again);
+}
+
+/* As the first keyhaul that had folders wrote them. */
+static void test_older_state(void **state)
+{
+    (void)state;
+    static const char old[] =
+        "{\"schema\":1,\"phase\":\"stream\",\"snapshots\":2,\"replid\":\"" STATE_KIT_REPLID
+        "\",\"spool_dir\":\"/x\",\"spool_valid\":false,\"spool_pos\":17,"
+        "\"spool_offset\":18,\"clean\":true,\"hold_base_ms\":12345,"
+        "\"seed\":\"0123456789abcdef\"}\n";
+    struct given g;
+    GIVE(&g, "--task", "shop");
+    state_close(must_begin(&g), false);
+    put(file("shop/state.json"), old, strlen(old));
+    struct state *s = must_open(&g);
+    const struct state_progress *p = state_progress(s);
+    assert_true(state_known(s));
+    assert_int_equal(p->phase, STATE_STREAM);
+    assert_int_equal(p->snapshots, 2);
+    assert_int_equal(p->spool_offset, 18);
+    assert_string_equal(p->replid, STATE_KIT_REPLID);
+    assert_string_equal(p->replid_before, "");
+    assert_int_equal(p->refused, 0);
+    assert_false(p->import_ours);
+    state_close(s, false);
+    take_back(&g);
 }
 
 static void test_damaged_task(void **state)
@@ -313,7 +343,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_options_again), TEST(test_passwords_are_not_kept), TEST(test_damaged_state),
-        TEST(test_damaged_task),  TEST(test_hostile_options),        TEST(test_not_files),
+        TEST(test_older_state),   TEST(test_damaged_task),           TEST(test_hostile_options),
+        TEST(test_not_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

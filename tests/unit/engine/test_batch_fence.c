@@ -336,10 +336,35 @@ static void guarded_is_fenced(void **state)
     is_wire(&f, "WATCH ck\nGET ck\nMULTI\nPEXPIREAT a 1\nEXEC\n");
 }
 
+/* MULTI alone refused: what came behind it ran by itself, the checkpoint as well. Deadlines that
+ * were held may be set once more; of anything else nobody knows what the target has. */
+static void falls_apart(void **state)
+{
+    (void)state;
+    static const struct fake_rule rules[] = {
+        OURS, {.match = "MULTI", .reply = "-LOADING Redis is loading\r\n"}};
+    for (int guarded = 0; guarded < 2; guarded++) {
+        struct fixture f;
+        setup(&f, RULES(rules), 0);
+        f.b.guarded = guarded;
+        add(&f, "INCR a|INCR b");
+        int rc = guarded ? 0 : batch_seal(&f.b, f.b.n, 0, &f.g->err);
+        if (rc == 0) rc = batch_send(&f.b, &f.g->lane, &f.g->err);
+        assert_int_equal(rc, 0);
+        assert_int_equal(batch_finish(&f.b, &f.g->lane, &f.g->err), -1);
+        assert_non_null(strstr(f.g->err.msg, "MULTI was refused"));
+        assert_int_equal(f.g->lane.lost, guarded ? LANE_LOST : LANE_TORN);
+        lane_rig_end(f.g);
+        batch_release(&f.b);
+        lane_rig_free(f.g);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fence_goes_along),
+        cmocka_unit_test(falls_apart),
         cmocka_unit_test(taken_over_before_the_fence),
         cmocka_unit_test(no_checkpoint_any_more),
         cmocka_unit_test(taken_over_behind_the_fence),
