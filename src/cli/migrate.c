@@ -20,6 +20,7 @@
 #include "io/file.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -310,6 +311,20 @@ static void add_advice(const struct migrate *m, struct err *err)
     err_set(err, err->code, "%s; %s", words, m->way->advice);
 }
 
+/* Of a task that was stopped: where its user goes from here; else nothing. Before its folder is
+ * closed; to be printed after, for that may hang. */
+static void word_way_on(const struct migrate *m, enum summary_outcome outcome, char *out,
+                        size_t size)
+{
+    const char *dir = m->cfg.task.state_dir;
+    *out = 0;
+    if (!m->state || !m->asked_to_stop || outcome == SUMMARY_FAILED) return;
+    enum state_phase phase = state_progress(m->state)->phase;
+    if (m->cfg.quiet || is_json(m) || (phase != STATE_LOADING && phase != STATE_STREAM)) return;
+    snprintf(out, size, "the same command goes on with it; to close it: keyhaul finish %s%s%s\n",
+             state_name(m->state), dir ? " --state-dir " : "", dir ? dir : "");
+}
+
 static int tell_end(struct migrate *m)
 {
     struct err *err = m->rc < 0 ? &m->err : NULL;
@@ -335,9 +350,12 @@ static int tell_end(struct migrate *m)
                               .facts = &m->facts};
     write_metrics(m, &end);
     if (is_finished(m)) answer(m, &s);
+    char way_on[STATE_NAME_MAX + PATH_MAX + 100];
+    word_way_on(m, s.outcome, way_on, sizeof(way_on));
     close_state(m, s.outcome);
     if (failed) print_error(m, err);
     print_summary(m, &s);
+    fputs(way_on, stderr);
     return s.exit_status;
 }
 

@@ -144,13 +144,13 @@ static int plan_for_refused(struct run *r, struct err *err)
     if (r->plan != PLAN_STREAM || !lacks_writes(r)) return 0;
     if (r->cfg->type == TASK_INCREMENTAL)
         return err_set(err, ERR_REFUSED,
-                       "the target has refused %llu writes of task %s, which are missing there and "
+                       "writes of task %s that the target has refused (%llu) are missing there and "
                        "cannot be had again, as it moves changes only: --on-error continue goes on "
                        "without them; to have all: --type full+incremental --on-conflict overwrite "
                        "--restart",
-                       n, state_name(r->state));
+                       state_name(r->state), n);
     if (!r->told_refused)
-        log_warn("the target has refused %llu writes in a run before, which are missing there: "
+        log_warn("writes that the target refused in a run before (%llu) are missing there: "
                  "everything is copied again; the target is not emptied (--on-error continue goes "
                  "on without them)",
                  n);

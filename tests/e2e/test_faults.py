@@ -481,7 +481,7 @@ def test_changes_alone_that_fell_apart(source, target, keyhaul, proxy, tmp_path)
     p.rewrite["up"] = (b"MULTI\r\n", b"MULTX\r\n")
     source.call("INCR", "n")
     k.expect(1, "MULTI was refused", timeout=20)
-    keyhaul(source, target, *task, target_uri=p.uri()).expect(3, "has refused 1 writes", timeout=20)
+    keyhaul(source, target, *task, target_uri=p.uri()).expect(3, r"has refused \(1\)", timeout=20)
 
 
 def test_target_read_only_for_a_while(source, target, keyhaul):
@@ -538,7 +538,7 @@ def test_what_was_refused_is_copied_again(source, target, keyhaul, tmp_path):
     target.call("DEL", "victim", db=4)
     k = keyhaul(source, target, *task, "--until", "caught-up")
     assert k.wait() == 0, k.said
-    assert "has refused 1 writes" in k.said and k.metrics()["snapshots"] == 2
+    assert "refused in a run before (1)" in k.said and k.metrics()["snapshots"] == 2
     assert_equal(source, target, ignore=["theirs"])
     assert target.call("MGET", "theirs", "victim", "ok:2", db=4) == [b"1", b"1", b"value-Zq9"]
 
@@ -585,7 +585,7 @@ def test_what_was_refused_of_changes_alone(source, target, keyhaul, tmp_path):
     k.wait_metric(lambda m: m["phase"] == "stream")  # what was there before does not come
     wrong_type(source, target, k)
     k.expect(1, "victim", timeout=20)
-    keyhaul(source, target, *task).expect(3, "refused 1 writes", "--on-error continue", timeout=20)
+    keyhaul(source, target, *task).expect(3, r"has refused \(1\)", "--on-error continue", timeout=20)
     k = keyhaul(source, target, *task, "--on-error", "continue", "--until", "caught-up")
     assert k.wait() == 4, k.said
 

@@ -124,6 +124,8 @@ def write_until_stopped(opts, where):
     print("writing", flush=True)
     while signal.SIGTERM not in signals and not any(w.failure for w in workers):
         for s in signals[:]:
+            if s == signal.SIGTERM:  # just now: it is to be found above
+                continue
             signals.remove(s)
             if s == signal.SIGUSR2:
                 gate.pause.clear()
