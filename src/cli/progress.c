@@ -268,6 +268,17 @@ static unsigned put_waiting(const struct metrics *m, const struct progress_style
     return 1;
 }
 
+static unsigned put_unsettled(const struct metrics *m, const struct progress_style *style,
+                              struct text *t)
+{
+    char row[96];
+    if (!m->slots_unsettled || m->phase < PHASE_CATCH_UP) return 0;
+    snprintf(row, sizeof(row), "  %-9s %llu have moved between shards, not settled yet", "slots",
+             (unsigned long long)m->slots_unsettled);
+    put_row(t, style, NULL, row);
+    return 1;
+}
+
 struct shard_rows {
     struct text *t;
     const struct progress_style *style;
@@ -306,7 +317,8 @@ unsigned progress_block(const struct progress *p, const struct progress_style *s
     }
     trouble_row(&p->now, row, sizeof(row));
     put_row(t, style, p->now.errors ? "\x1b[31m" : NULL, row);
-    unsigned used = (p->way == TASK_MIGRATE ? 4 : 3) + put_waiting(&p->now, style, t);
+    unsigned used = (p->way == TASK_MIGRATE ? 4 : 3) + put_unsettled(&p->now, style, t);
+    used += put_waiting(&p->now, style, t);
     return put_shards(p, style, used, t);
 }
 
@@ -338,6 +350,8 @@ void progress_line(const struct progress *p, struct text *t)
              snapshot ? "keys" : "cmds", count, per_s, bytes, bytes_per_s);
     text_add(t, row);
     if (p->way == TASK_MIGRATE) text_printf(t, ", lag %s %s", lag, age);
+    if (m->slots_unsettled)
+        text_printf(t, ", %llu slots to settle", (unsigned long long)m->slots_unsettled);
     text_printf(t, ", errors %llu", (unsigned long long)m->errors);
     if (*waiting_row(m, row, sizeof(row))) text_printf(t, ", %s", row);
     text_add(t, "\n");
@@ -367,6 +381,7 @@ void progress_json(const struct progress *p, struct text *t)
     text_json_u64(t, "retries", m->retries);
     text_json_u64(t, "lag_bytes", m->lag_bytes);
     text_json_u64(t, "lag_ms", m->lag_ms);
+    text_json_u64(t, "slots_unsettled", m->slots_unsettled);
     text_json_u64(t, "spool_ram_bytes", m->spool_ram_bytes);
     text_json_u64(t, "spool_disk_bytes", m->spool_disk_bytes);
     text_json_known(t, "left_s", f.left_s);

@@ -36,6 +36,11 @@ static void put_snapshot(char *out, size_t size, const struct shard_look *s)
 static void put_lag(char *out, size_t size, const struct shard_look *s)
 {
     char bytes[SHOWN], time[SHOWN];
+    if (s->slots_unsettled) {
+        snprintf(out, size, "%llu slots to settle, lag %s", (unsigned long long)s->slots_unsettled,
+                 num_human_bytes(bytes, sizeof(bytes), s->lag_bytes));
+        return;
+    }
     snprintf(out, size, "%s, lag %s %s", phase_words(s),
              num_human_bytes(bytes, sizeof(bytes), s->lag_bytes),
              progress_time(time, sizeof(time), (double)s->lag_ms / 1000));

@@ -232,6 +232,11 @@ static void stopped_words(const struct summary *s, char *out, size_t size)
                  "stopped by signal before it had caught up, %s: the target is not yet "
                  "equal to the source.",
                  lag);
+    else if (m->slots_unsettled)
+        snprintf(out, size,
+                 "stopped by signal, %s: %llu slots that have moved between shards of the source "
+                 "are not all on the target yet. Run the same command again to go on.",
+                 lag, (unsigned long long)m->slots_unsettled);
     else if (m->lag_bytes)
         snprintf(out, size,
                  "stopped by signal, %s: so much of the source's changes is not on the "

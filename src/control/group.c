@@ -9,7 +9,6 @@
 #include <stdlib.h>
 
 #define LOOK_MS 100
-#define MAP_MS  200
 
 bool group_began(struct state *state)
 {
@@ -23,6 +22,7 @@ static void release_member(struct member *m)
     if (!m) return;
     state_close(m->state, false);
     uri_release(&m->cfg.source.uri);
+    uri_release(&m->next_uri);
     free(m);
 }
 
@@ -36,8 +36,10 @@ static int fill_member(struct member *m, struct group *g, struct group_shard *pa
     char address[SHARDS_ADDRESS_MAX];
     m->group = g;
     m->part = part;
-    m->slots = part->slots;
-    m->unsettled = slot_set_count(&part->settle) > 0;
+    m->seen = g->map;
+    m->held = m->slots = part->slots;
+    for (unsigned i = 0; i < SLOT_SET_WORDS; i++)
+        m->slots.word[i] &= ~part->settle.word[i];
     m->cfg = *g->r->cfg;
     m->cfg.source.uri = (struct uri){.db = -1};
     m->cfg.source.addresses = (struct cluster_addresses){0}; /* the map's have been changed */
@@ -47,6 +49,8 @@ static int fill_member(struct member *m, struct group *g, struct group_shard *pa
         state_open_shard(&m->state, g->r->state, part->number, g->r->cfg->restart, err) < 0 ||
         shards_add(g->shards, part->number, &m->shard, err) < 0)
         return -1;
+    /* it may have been there before, and have left */
+    counter_set(&m->shard->counters.phase, PHASE_CONNECT);
     group_shard_address(g, part, address, sizeof(address));
     shards_change(g->shards, m->shard, address, slot_set_count(&part->slots), false);
     name_member(m, address);
@@ -62,13 +66,26 @@ static int make_member(struct group *g, struct group_shard *part, struct err *er
         return err_set(err, ERR_NOMEM, "out of memory");
     }
     g->member = more;
-    m->cfg.source.uri.db = -1;
+    m->cfg.source.uri.db = m->next_uri.db = -1;
     if (fill_member(m, g, part, err) < 0) {
         release_member(m);
         return -1;
     }
     more[g->n++] = m;
     return 0;
+}
+
+/* The lock is held. */
+static void leave(struct member *m)
+{
+    m->left = true;
+    m->part->ended = true;
+    slot_set_clear(&m->part->settled);
+    char address[SHARDS_ADDRESS_MAX];
+    memcpy(address, m->shard->address, sizeof(address));
+    shards_change(m->group->shards, m->shard, address, 0, true);
+    state_close(m->state, false);
+    m->state = NULL;
 }
 
 static void *run_member(void *arg)
@@ -95,6 +112,7 @@ static void *run_member(void *arg)
     m->err = err;
     m->refused = refused;
     m->ended = true;
+    if (m->leaving && (rc == 0 || err.code == ERR_STOPPED)) leave(m);
     if (rc < 0 && err.code != ERR_STOPPED && !g->failed) g->failed = m;
     pthread_cond_broadcast(&g->changed);
     group_unlock(g);
@@ -107,6 +125,20 @@ static int start_member(struct member *m, struct err *err)
     if (rc != 0) return err_set(err, ERR_NOMEM, "cannot start a thread: %s", strerror(rc));
     m->started = true;
     return 0;
+}
+
+int group_begin_member(struct group *g, struct group_shard *part, struct err *err)
+{
+    if (make_member(g, part, err) < 0) return -1;
+    g->member[g->n - 1]->late = true;
+    return start_member(g->member[g->n - 1], err);
+}
+
+struct member *group_member_of(const struct group *g, const struct group_shard *part)
+{
+    for (unsigned i = 0; i < g->n; i++)
+        if (g->member[i]->part == part && !g->member[i]->left) return g->member[i];
+    return NULL;
 }
 
 /* --- watching them --- */
@@ -134,6 +166,20 @@ static bool all_in_phase(const struct group *g, enum phase from)
     return true;
 }
 
+/* Slots that have moved are where they belong, and every run knows it. */
+static bool all_settled(const struct group *g)
+{
+    for (unsigned i = 0; i < g->n; i++) {
+        const struct member *m = g->member[i];
+        if (m->ended) continue;
+        if (m->leaving || m->acked != g->map || slot_set_count(&m->part->settle)) return false;
+    }
+    for (unsigned i = 0; i < g->kept.n; i++)
+        if (slot_set_count(&g->kept.shard[i]->slots) && !group_member_of(g, g->kept.shard[i]))
+            return false;
+    return true;
+}
+
 /* Whoever has caught up goes on until all have: then each ends as soon as it has applied what its
  * source has by then. */
 static void end_together(struct group *g)
@@ -141,54 +187,18 @@ static void end_together(struct group *g)
     struct run *r = g->r;
     bool until = r->cfg->until == TASK_UNTIL_CAUGHT_UP;
     if (r->cfg->type == TASK_FULL || (!until && !*state_asked(r->state))) return;
-    if (g->n == 0 || g->member[0]->finish || !all_in_phase(g, PHASE_STREAM) || g->moved) return;
+    if (g->n == 0 || g->member[0]->finish || !all_in_phase(g, PHASE_STREAM) || !all_settled(g))
+        return;
     if (!until && !state_take_asked(r->state)) return;
     for (unsigned i = 0; i < g->n; i++)
         g->member[i]->finish = true;
-}
-
-/* What status tells, and finish goes by. */
-static void note_phase(struct group *g)
-{
-    struct state_progress *p = state_progress(g->r->state);
-    struct err err;
-    if (p->phase != STATE_LOADING || g->r->cfg->type == TASK_FULL ||
-        !all_in_phase(g, PHASE_CATCH_UP))
-        return;
-    if (task_flow_state(&p->phase, STATE_STREAM, &err) < 0 || state_save(g->r->state, &err) < 0)
-        log_warn("%s", err.msg);
-}
-
-/* The streams of two shards are not ordered with each other: what moves a key to another shard is a
- * RESTORE in one and a DEL in the other, and the DEL may be applied last. So the task ends as soon
- * as slots are seen to have moved; the next run has their new owners copied again. */
-static void look_at_map(struct group *g)
-{
-    int64_t now = clock_mono_ms();
-    if (g->moved || now - g->map_ms < MAP_MS) return;
-    group_unlock(g);
-    g->moved = group_slots_moved(g);
-    g->map_ms = clock_mono_ms();
-    group_lock(g);
-    if (g->moved) stop_all(g);
-}
-
-static int slots_moved(const struct group *g, struct err *err)
-{
-    return err_set(err, ERR_SOURCE,
-                   "source: %u slots have moved to other shards, so keys of theirs may be missing "
-                   "on the target; run the same command again when the cluster has come to rest: "
-                   "shards with new slots are copied again, the target is not emptied",
-                   g->moved);
 }
 
 static void watch(struct group *g)
 {
     group_lock(g);
     while (!all_ended(g)) {
-        look_at_map(g);
         if (g->failed || *g->r->stop) stop_all(g);
-        if (g->open >= MEMBER_CHECKED) note_phase(g);
         end_together(g);
         group_wait(g, LOOK_MS);
         shards_sum(g->shards, g->r->counters);
@@ -211,7 +221,7 @@ static int result(struct group *g, uint64_t *ret_refused, struct err *err)
     const struct member *stopped = NULL;
     for (unsigned i = 0; i < g->n; i++) {
         *ret_refused += g->member[i]->refused;
-        if (g->member[i]->rc < 0) stopped = g->member[i];
+        if (g->member[i]->rc < 0 && !g->member[i]->left) stopped = g->member[i];
     }
     if (g->failed) {
         *err = g->failed->err;
@@ -282,13 +292,18 @@ static int run_all(struct group *g, uint64_t *ret_refused, struct err *err)
 {
     if (group_meet_cluster(g, err) < 0 || group_find_shards(g, err) < 0) return -1;
     int rc = start_all(g, err);
+    if (rc == 0) rc = group_watch(g, err);
     if (rc == 0) watch(g);
+    group_watch_end(g);
+    if (rc < 0) {
+        group_lock(g);
+        stop_all(g);
+        group_unlock(g);
+    }
     join_all(g);
     tell_facts(g);
     if (rc < 0) return -1;
     rc = result(g, ret_refused, err);
-    if (!g->moved && rc == 0) g->moved = group_slots_moved(g);
-    if (g->moved && !g->failed && (rc == 0 || err->code == ERR_STOPPED)) rc = slots_moved(g, err);
     return give_time_back(g, rc, err);
 }
 
@@ -296,6 +311,7 @@ static void init(struct group *g, struct run *r, struct shards *shards)
 {
     pthread_condattr_t attr;
     *g = (struct group){.r = r, .shards = shards};
+    atomic_store(&g->map, 1);
     pthread_mutex_init(&g->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -123,94 +123,107 @@ static unsigned next_number(const struct group *g)
     return g->kept.n ? g->kept.shard[g->kept.n - 1]->number + 1 : 1;
 }
 
+static bool is_found(const struct group *g, const uint16_t *primary_of, uint16_t primary)
+{
+    for (unsigned k = 0; k < g->kept.n; k++)
+        if (primary_of[k] == primary) return true;
+    return false;
+}
+
 /* primary_of[i]: of g->kept.shard[i], CLUSTER_NO_NODE: it has no slots. */
 static int match_shards(struct group *g, const struct cluster_map *m, uint16_t *primary_of,
                         struct err *err)
 {
     for (unsigned i = 0; i < GROUP_SHARDS_MAX; i++)
         primary_of[i] = CLUSTER_NO_NODE;
-    for (unsigned i = cluster_map_primary(m, 0); i != CLUSTER_NO_NODE;
-         i = cluster_map_primary(m, i + 1)) {
-        struct group_shard *s = find_known(g, m, (uint16_t)i, primary_of);
+    /* New ones get their numbers in the order of their slots. */
+    for (unsigned slot = 0; slot < SLOT_COUNT; slot++) {
+        uint16_t i = m->owner[slot];
+        if (i == CLUSTER_NO_NODE || (slot && i == m->owner[slot - 1]) || is_found(g, primary_of, i))
+            continue;
+        struct group_shard *s = find_known(g, m, i, primary_of);
         if (!s && g->kept.n == GROUP_SHARDS_MAX)
             return err_set(err, ERR_LIMIT, "source: more than %d shards", GROUP_SHARDS_MAX);
         if (!s && group_state_add(&g->kept, next_number(g), &s, err) < 0) return -1;
         for (unsigned k = 0; k < g->kept.n; k++)
-            if (g->kept.shard[k] == s) primary_of[k] = (uint16_t)i;
-        note_nodes(s, m, (uint16_t)i);
+            if (g->kept.shard[k] == s) primary_of[k] = i;
+        note_nodes(s, m, i);
     }
     return 0;
 }
 
 /* --- which slots --- */
 
-/* A slot that has another owner than before is for that one to settle. A slot of nobody stays with
+static void give_slot(struct group *g, uint16_t slot, struct group_shard *from,
+                      struct group_shard *to, bool settled)
+{
+    if (from) {
+        slot_set_remove(&from->slots, slot);
+        slot_set_remove(&from->settle, slot);
+        slot_set_remove(&from->settled, slot);
+    }
+    for (unsigned i = 0; i < g->n; i++) {
+        slot_set_remove(&g->member[i]->loading, slot);
+        slot_set_remove(&g->member[i]->pending, slot);
+    }
+    slot_set_add(&to->slots, slot);
+    if (!settled) slot_set_add(&to->settle, slot);
+    g->moved[slot] = g->map + 1;
+}
+
+/* A slot that has another owner than before is for that one to adopt. A slot of nobody stays with
  * who had it last: nothing can be written to it. */
 static unsigned assign_slots(struct group *g, const struct cluster_map *m,
                              const uint16_t *primary_of, bool first)
 {
-    struct group_shard *of[SLOT_COUNT] = {NULL};
+    struct group_shard *had[SLOT_COUNT] = {NULL}, *has[CLUSTER_NODES_MAX] = {NULL};
     unsigned moved = 0;
-    for (unsigned i = 0; i < g->kept.n; i++)
-        for (unsigned s = slot_set_next(&g->kept.shard[i]->slots, 0); s < SLOT_COUNT;
-             s = slot_set_next(&g->kept.shard[i]->slots, s + 1))
-            of[s] = g->kept.shard[i];
     for (unsigned i = 0; i < g->kept.n; i++) {
-        struct group_shard *now = g->kept.shard[i];
-        if (primary_of[i] == CLUSTER_NO_NODE) continue;
-        for (unsigned s = 0; s < SLOT_COUNT; s++) {
-            if (m->owner[s] != primary_of[i] || of[s] == now) continue;
-            if (of[s]) {
-                slot_set_remove(&of[s]->slots, (uint16_t)s);
-                slot_set_remove(&of[s]->settle, (uint16_t)s);
-            }
-            slot_set_add(&now->slots, (uint16_t)s);
-            if (!first) slot_set_add(&now->settle, (uint16_t)s);
-            moved++;
-        }
+        struct group_shard *s = g->kept.shard[i];
+        if (primary_of[i] != CLUSTER_NO_NODE) has[primary_of[i]] = s;
+        for (unsigned k = slot_set_next(&s->slots, 0); k < SLOT_COUNT;
+             k = slot_set_next(&s->slots, k + 1))
+            had[k] = s;
+    }
+    for (unsigned k = 0; k < SLOT_COUNT; k++) {
+        struct group_shard *now = m->owner[k] == CLUSTER_NO_NODE ? NULL : has[m->owner[k]];
+        if (!now || now == had[k]) continue;
+        give_slot(g, (uint16_t)k, had[k], now, first);
+        moved++;
     }
     return moved;
+}
+
+static int change_shards(struct group *g, bool first, unsigned *ret_moved, struct err *err)
+{
+    const struct cluster_map *m = cluster_map(g->cluster);
+    uint16_t *primary_of = calloc(GROUP_SHARDS_MAX, sizeof(*primary_of));
+    if (!primary_of) return err_set(err, ERR_NOMEM, "out of memory");
+    int rc = match_shards(g, m, primary_of, err);
+    if (rc == 0) *ret_moved = assign_slots(g, m, primary_of, first);
+    free(primary_of);
+    return rc;
+}
+
+int group_change_shards(struct group *g, unsigned *ret_moved, struct err *err)
+{
+    return change_shards(g, false, ret_moved, err);
 }
 
 int group_find_shards(struct group *g, struct err *err)
 {
-    const struct cluster_map *m = cluster_map(g->cluster);
     const char *dir = state_dir(g->r->state);
     bool restart = g->r->cfg->restart;
+    unsigned moved;
     int known = group_state_read(&g->kept, dir, err);
     if (known < 0 && !(restart && err->code == ERR_FORMAT)) return -1;
-    uint16_t *primary_of = calloc(GROUP_SHARDS_MAX, sizeof(*primary_of));
-    if (!primary_of) return err_set(err, ERR_NOMEM, "out of memory");
-    int rc = match_shards(g, m, primary_of, err);
-    unsigned moved = rc < 0 ? 0 : assign_slots(g, m, primary_of, known <= 0);
+    if (change_shards(g, known <= 0, &moved, err) < 0) return -1;
     if (known == 1 && moved)
         log_info("source: %u slots of the cluster have moved since the run before", moved);
-    for (unsigned i = 0; rc == 0 && i < g->kept.n; i++)
+    for (unsigned i = 0; i < g->kept.n; i++)
         g->kept.shard[i]->ended = slot_set_count(&g->kept.shard[i]->slots) == 0;
-    free(primary_of);
-    return rc < 0 ? -1 : group_state_save(&g->kept, dir, err);
-}
-
-static bool is_of(const struct group_shard *s, const char *id)
-{
-    for (unsigned i = 0; i < s->n_nodes; i++)
-        if (strcmp(s->node[i], id) == 0) return true;
-    return false;
-}
-
-unsigned group_slots_moved(struct group *g)
-{
-    struct err ignored;
-    unsigned moved = 0;
-    if (cluster_refresh(g->cluster, &ignored) < 0) return 0;
-    const struct cluster_map *m = cluster_map(g->cluster);
-    for (unsigned i = 0; i < g->kept.n; i++) {
-        const struct group_shard *part = g->kept.shard[i];
-        for (unsigned s = slot_set_next(&part->slots, 0); s < SLOT_COUNT;
-             s = slot_set_next(&part->slots, s + 1))
-            moved += m->owner[s] != CLUSTER_NO_NODE && !is_of(part, m->node[m->owner[s]].id);
-    }
-    return moved;
+    memset(g->moved, 0, sizeof(g->moved)); /* no run knows of anything else */
+    return group_state_save(&g->kept, dir, err);
 }
 
 /* --- where they are --- */

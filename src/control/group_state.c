@@ -106,6 +106,8 @@ static void put_shard(struct text *t, const struct group_shard *s)
     text_add(t, "]");
     put_slots(t, "slots", &s->slots);
     put_slots(t, "settle", &s->settle);
+    put_slots(t, "settled", &s->settled);
+    text_json_u64(t, "settled_to", s->settled_to);
     text_add(t, "}");
 }
 
@@ -147,11 +149,14 @@ static bool read_shard(struct group_shard *s, const json_t *of)
     const json_t *number = json_object_get(of, "shard"), *ended = json_object_get(of, "ended");
     json_int_t n = json_integer_value(number);
     if (n < 1 || n > UINT16_MAX || !json_is_boolean(ended)) return false;
+    json_int_t to = json_integer_value(json_object_get(of, "settled_to"));
     s->number = (unsigned)n;
+    s->settled_to = to > 0 ? (uint64_t)to : 0;
     s->ended = json_is_true(ended);
     return read_nodes(s, json_object_get(of, "nodes")) &&
            get_slots(&s->slots, json_string_value(json_object_get(of, "slots"))) &&
-           get_slots(&s->settle, json_string_value(json_object_get(of, "settle")));
+           get_slots(&s->settle, json_string_value(json_object_get(of, "settle"))) &&
+           get_slots(&s->settled, json_string_value(json_object_get(of, "settled")));
 }
 
 /* Two shards of one number, or two owners of one slot, cannot be. */

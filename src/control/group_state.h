@@ -3,7 +3,7 @@
 // before any run acts by it (docs/decisions/0004).
 //
 //   {"schema":1,"shards":[{"shard":1,"ended":false,"nodes":["<id>", ...],"slots":"0-5460",
-//                          "settle":"100,102-105"}, ...]}
+//                          "settle":"100,102-105","settled":"99","settled_to":123456}, ...]}
 //
 // A shard keeps its number as long as one of its nodes is known again, whatever address it has.
 // One owner thread.
@@ -22,8 +22,10 @@ struct group_shard {
     bool ended;      /* it had no slots any more, and is not run */
     char node[GROUP_NODES_MAX][CLUSTER_ID_MAX]; /* the primary first, then the replicas */
     unsigned n_nodes;
-    struct slot_set slots;  /* that it owns, as far as any run has learnt */
-    struct slot_set settle; /* of them: came from another shard, and are to be settled */
+    struct slot_set slots;   /* that it owns, as far as any run has learnt */
+    struct slot_set settle;  /* of them: came from another shard, and are to be adopted (adopt.h) */
+    struct slot_set settled; /* were, since the last snapshot: to be again, should the target ... */
+    uint64_t settled_to;     /* ... fall back to before this replication offset */
 };
 
 struct group_state {

@@ -9,9 +9,8 @@
 #ifndef KEYHAUL_CONTROL_MEMBER_H
 #define KEYHAUL_CONTROL_MEMBER_H
 
-#include "base/err.h"
+#include "wire/slot_set.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 
 struct member;
@@ -26,13 +25,18 @@ enum member_stage {
 };
 
 /* Wait until all shards have come so far. 1: what is to be done once falls to this one, and others
- * wait until member_go_on(). 0: that has been done. ERR_STOPPED. `step` (may be NULL): run
+ * wait until member_go_on(). 0: that has been done. 2: at DONE: slots have come to it meanwhile,
+ * so it has not come so far. ERR_STOPPED. `step` (may be NULL): run
  * meanwhile, waits itself for at most max_wait_ms; its errors are its own. */
 KH_MUST int member_meet(struct member *m, enum member_stage stage,
                         int (*step)(void *ctx, int max_wait_ms, struct err *err), void *ctx,
                         struct err *err);
 void member_go_on(struct member *m, enum member_stage stage);
 
+/* It came when the task was under way: nothing that passes is a mistake of the user's. */
+bool member_is_late(const struct member *m);
+/* How many shards there are. */
+unsigned member_count(const struct member *m);
 /* Of the whole task; its folder. Changed by this thread before CHECKED only. */
 struct state *member_task_state(const struct member *m);
 /* All shards have come to their end: from here on the folder counts no more. On disk. ERR_IO. */
@@ -44,10 +48,59 @@ void member_tell_checkpoint(struct member *m, bool has);
 bool member_all_fresh(const struct member *m);
 /* After PLANNED: the target knows the task, but its folder is new. */
 bool member_unsure(const struct member *m);
-/* Slots have come to it from other shards that are not settled yet: a snapshot settles them. */
+
+/* Its stream begins, or goes on: when all have come so far, so has the task. ERR_IO. */
+KH_MUST int member_streams(struct member *m, struct err *err);
+
+/* --- slots that move --- */
+
+/* The slots of the configuration (cfg.slots) are those that the run acts upon: it owns them, and
+ * has adopted those that came from another shard. The run takes a new map over when nothing is
+ * under way that the old one would let through, and says so when nothing is any more. */
+bool member_map_changed(const struct member *m);
+unsigned member_map(const struct member *m); /* the number of that which was taken over last */
+void member_owned(struct member *m, struct slot_set *ret);
+void member_take_map(struct member *m);
+void member_ack_map(struct member *m);
+/* Both, of a run that has sent nothing since it claimed its checkpoint, or has had all answered. */
+void member_idle(struct member *m);
+
+/* Are there slots to be adopted, whether they can be now or not? The second costs nothing. */
 bool member_has_unsettled(struct member *m);
-/* The snapshot of all its slots is on the target. ERR_IO. */
-KH_MUST int member_loaded(struct member *m, struct err *err);
+bool member_waits(const struct member *m);
+/* Those that can be: every run has taken over the map in which they are this one's. */
+void member_adoptable(struct member *m, struct slot_set *ret);
+/* Of these those that have not moved since that map. */
+void member_adoptable_since(struct member *m, unsigned map, struct slot_set *ret);
+/* Slots that the run acts upon, and is to adopt again. ERR_IO. */
+KH_MUST int member_unsettle(struct member *m, const struct slot_set *slots, struct err *err);
+/* Those that it owns, adopted or not; changed with cfg.slots. */
+const struct slot_set *member_slots_held(const struct member *m);
+/* All of the slot is on the target, or on its way, as of that offset. */
+void member_adopted(struct member *m, uint16_t slot, uint64_t offset);
+/* Everything up to that offset is applied, and the next run goes on there at least. 1: nothing is
+ * left to be confirmed. ERR_IO. */
+KH_MUST int member_confirm(struct member *m, uint64_t offset, struct err *err);
+/* The stream goes on at this offset: what was adopted behind it is to be adopted again. ERR_IO. */
+KH_MUST int member_go_back(struct member *m, uint64_t offset, struct err *err);
+
+/* Adopting does not do, a snapshot is to be taken; until one has been loaded. */
+void member_must_reload(struct member *m);
+bool member_reloads(struct member *m);
+/* A snapshot is about to be asked for; `late`: it has been already. It brings what can be adopted
+ * now. */
+void member_begin_load(struct member *m, bool late);
+KH_MUST int member_loaded(struct member *m, struct err *err); /* ERR_IO */
+
+/* Its slots have all gone to others: the run is to end, and its checkpoint to go. */
+bool member_is_leaving(const struct member *m);
+
+/* The addresses of its nodes, when they are others than before: true, and cfg has them. Not while
+ * another thread uses them. */
+bool member_new_addresses(const struct member *m);
+void member_take_addresses(struct member *m);
+/* Is this node one of the shard's? */
+bool member_knows_node(struct member *m, const char *id);
 
 /* To load a snapshot: false, it is another's turn. */
 bool member_try_turn(struct member *m);

@@ -104,6 +104,7 @@ static void put_shard(struct text *t, const struct shard_look *s)
     text_json_text(t, "phase", s->ended ? "ended" : metrics_phase_name(s->phase, false));
     text_json_u64(t, "waiting_for", s->waiting_for);
     text_json_u64(t, "lag_bytes", s->lag_bytes);
+    text_json_u64(t, "slots_unsettled", s->slots_unsettled);
     text_json_u64(t, "lag_ms", s->lag_ms);
     text_json_u64(t, "keys_written", s->keys_written);
     text_json_u64(t, "keys_skipped", s->keys_skipped);

@@ -386,6 +386,7 @@ static int begin_replay(struct run *r, uint64_t db, struct err *err)
     if (replay_init(&r->replay, &cfg, err) < 0) return -1;
     r->replay.existing_path = state_existing_path(r->state);
     if (r->member) shard_begin_replay(r);
+    if (r->member && member_streams(r->member, err) < 0) return -1;
     if (can_resume(r)) r->pl.lane.resumable = r->cfg->retry_time_ms > 0;
     if (r->fan) return migrate_begin_fan(r, r->place != NULL, err);
     if (!can_resume(r)) return 0;
@@ -420,6 +421,8 @@ static int begin_stream(struct run *r, struct err *err)
 
 static int take_snapshot(struct run *r, struct err *err)
 {
+    /* A first load replaces nothing: what has come from another shard is adopted after it. */
+    if (r->member) member_begin_load(r->member, r->psync.conn || r->plan == PLAN_FRESH);
     if ((r->psync.conn ? run_await_snapshot(r, err) : run_attach(r, err)) < 0) return -1;
     r->failing_since_ms = 0;
     memcpy(r->mark.replid, r->psync.replid, sizeof(r->mark.replid));
@@ -535,6 +538,7 @@ static int resume_stream(struct run *r, struct err *err)
     char bytes[32];
     log_info("going on at offset %llu; %s wait in the spool", (unsigned long long)r->at.offset,
              num_human_bytes(bytes, sizeof(bytes), from - r->at.offset));
+    if (r->member && shard_go_back(r, r->at.offset, err) < 0) return -1;
     return begin_replay(r, r->at.db, err);
 }
 
@@ -581,7 +585,7 @@ static int follow(struct run *r, struct err *err)
     for (;;) {
         if (replay_run(&r->replay, err) == 0) return end_in_order(r, err);
         if (r->replay.caught_up) r->pause_ms = 0;
-        if (r->pl.hole) {
+        if (r->pl.hole || (r->member && member_reloads(r->member))) {
             log_warn("%s; a new snapshot is taken", err->msg);
             r->plan = PLAN_RELOAD;
             return 1;
@@ -617,6 +621,7 @@ int migrate_take_target(struct run *r, struct err *err)
         lane_reset(&pl->lane, conn);
     }
     pl->hold.on = !import_mode_on(&r->import);
+    if (r->member && shard_go_back(r, r->at.offset, err) < 0) return -1;
     if (replay_restart(&r->replay, r->at.db, err) < 0) return -1;
     if (r->at.offset < before && !r->fan)
         log_warn("the target has lost the last %llu bytes of the stream that it had confirmed (a "
@@ -704,7 +709,8 @@ static int begin(struct run *r, struct err *err)
 {
     r->known = state_known(r->state);
     if (name_checkpoint(r, err) < 0) return -1;
-    if (r->known && r->cfg->retry_time_ms > 0) {
+    bool waits = r->known || (r->member && member_is_late(r->member));
+    if (waits && r->cfg->retry_time_ms > 0) {
         if (migrate_meet_again(r, err) < 0) return -1;
     } else if ((!r->source && run_meet_source(r, err) < 0) || run_meet_target(r, err) < 0 ||
                migrate_read_plan(r, err) < 0 ||
@@ -720,7 +726,8 @@ static int begin(struct run *r, struct err *err)
 
 static int migrate(struct run *r, struct err *err)
 {
-    if (r->member && state_progress(r->state)->phase == STATE_DONE)
+    if (r->member && state_progress(r->state)->phase == STATE_DONE &&
+        !member_has_unsettled(r->member))
         return name_checkpoint(r, err) < 0 ? -1 : shard_end_again(r, err);
     if (begin(r, err) < 0) return -1;
     for (;;) {

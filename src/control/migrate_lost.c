@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A side that is lost is called again: by a thread while the stream goes on, else in place.
+#include "control/member.h"
 #include "control/run_parts.h"
 
 #include "base/clock.h"
@@ -42,6 +43,7 @@ static int pause_ms(struct run *r, int64_t ms, struct err *err)
     int64_t until = clock_mono_ms() + ms;
     while (clock_mono_ms() < until) {
         if (*r->stop) return err_set(err, ERR_STOPPED, "stopped");
+        if (r->member) shard_idle(r);
         poll(NULL, 0, 50);
     }
     return 0;
@@ -126,6 +128,7 @@ static void dial(struct run *r, struct redial **dial, bool source, int64_t give_
                                 .primary = !source,
                                 .stop = r->stop};
     struct psync_request req;
+    if (source && r->member) member_take_addresses(r->member);
     if (source) {
         req = run_psync_request(r);
         req.replid = r->mark.replid;
@@ -187,6 +190,11 @@ static enum relinked relink(void *ctx, struct err *err)
         if (!r->source_dial) return RELINK_GIVEN_UP;
     }
     int rc = redial_poll(r->source_dial, &got, err);
+    if (rc == 0 && r->member && member_new_addresses(r->member)) {
+        redial_free(r->source_dial);
+        r->source_dial = NULL;
+        return RELINK_WAIT;
+    }
     if (rc == 0) {
         if (!r->target_dial) tell_why(r, r->source_dial);
         return RELINK_WAIT;
@@ -196,6 +204,12 @@ static enum relinked relink(void *ctx, struct err *err)
     if (rc < 0) {
         r->gave_up = true;
         return RELINK_GIVEN_UP;
+    }
+    if (r->member && shard_check_node(r, got.probe, err) < 0) {
+        psync_release(&got.psync);
+        facts_release(&got.facts);
+        client_close(got.probe);
+        return RELINK_WAIT;
     }
     if (r->target_dial)
         tell_waiting(r, COUNTERS_WAITS_FOR_TARGET, r->target_until_ms, "");

@@ -18,8 +18,10 @@ void shard_read_plan(struct run *r)
     bool unsettled = member_has_unsettled(r->member);
     member_tell_checkpoint(r->member, r->at.kind != CHECKPOINT_NONE);
     if (r->plan == PLAN_FRESH && (was_here || unsettled)) r->plan = PLAN_RELOAD;
-    if (r->plan == PLAN_STREAM && unsettled) r->plan = PLAN_RELOAD;
+    if (r->plan == PLAN_STREAM && member_reloads(r->member)) r->plan = PLAN_RELOAD;
     r->known = was_here;
+    r->idle = true;
+    shard_idle(r);
 }
 
 int shard_meet_planned(struct run *r, struct err *err)
@@ -162,7 +164,8 @@ static int flush(void *ctx, int64_t db, struct err *err)
 void shard_begin_replay(struct run *r)
 {
     r->replay.flush = flush;
-    r->replay.flush_ctx = r;
+    r->replay.shard_ctx = r;
+    shard_begin_adopting(r);
 }
 
 /* --- turns --- */
@@ -189,7 +192,7 @@ static int end_together(struct run *r, bool keeps_up, struct err *err)
     struct client *c = NULL;
     int rc = keeps_up ? member_meet(r->member, MEMBER_DONE, pipeline_step, &r->pl, err)
                       : member_meet(r->member, MEMBER_DONE, NULL, NULL, err);
-    if (rc < 0) return -1;
+    if (rc < 0 || rc == 2) return rc;
     if (rc == 1) {
         if (member_task_done(r->member, err) < 0) return -1;
         member_go_on(r->member, MEMBER_DONE);
@@ -202,7 +205,7 @@ static int end_together(struct run *r, bool keeps_up, struct err *err)
     return 0;
 }
 
-/* Loaded, and nothing is to follow. */
+/* Loaded, and nothing is to follow. 1: slots have come meanwhile, all is to be loaded again. */
 int shard_end_full(struct run *r, struct err *err)
 {
     if (task_flow_state(&state_progress(r->state)->phase, STATE_DONE, err) < 0 ||
@@ -210,19 +213,26 @@ int shard_end_full(struct run *r, struct err *err)
         return -1;
     run_release_parts(r);
     member_end_turn(r->member);
-    return end_together(r, false, err);
+    r->idle = true;
+    int rc = end_together(r, false, err);
+    if (rc != 2) return rc;
+    log_info("slots have come from other shards: all is loaded again");
+    state_progress(r->state)->phase = STATE_LOADING;
+    return state_save(r->state, err) < 0 ? -1 : 1;
 }
 
-/* Caught up, and asked to end. */
+/* Caught up, and asked to end. 1: slots have come meanwhile, the stream is to go on. */
 int shard_end_stream(struct run *r, struct err *err)
 {
-    r->pl.lane.fence = (struct span){0};
-    return end_together(r, true, err);
+    int rc = end_together(r, true, err);
+    if (rc == 2) log_info("slots have come from other shards: the stream goes on");
+    return rc == 2 ? 1 : rc;
 }
 
 /* A run before this one has done all that there was to be done. */
 int shard_end_again(struct run *r, struct err *err)
 {
     counter_set(&r->counters->phase, PHASE_DONE);
-    return end_together(r, false, err);
+    int rc = end_together(r, false, err);
+    return rc == 2 ? err_set(err, ERR_BUSY, "slots have come from other shards") : rc;
 }

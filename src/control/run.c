@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "control/member.h"
 #include "engine/side.h"
 #include "io/file.h"
 
@@ -104,7 +105,9 @@ int run_meet_source(struct run *r, struct err *err)
     struct task_facts *f = r->facts;
     if (run_phase(r, PHASE_CONNECT, err) < 0) return -1;
     snprintf(f->source_shown, sizeof(f->source_shown), "%s", r->cfg->source.uri.shown);
+    if (r->member) member_take_addresses(r->member);
     if (run_open_side(r, &r->cfg->source, "source", &r->source, err) < 0 ||
+        (r->member && shard_check_node(r, r->source, err) < 0) ||
         facts_read(r->source, &r->source_facts, err) < 0)
         return -1;
     facts_name(f->source_name, sizeof(f->source_name), &r->source_facts);
@@ -142,14 +145,16 @@ int run_check(struct run *r, bool conflicts, struct err *err)
 
 /* --- the source's snapshot --- */
 
-struct psync_request run_psync_request(const struct run *r)
+struct psync_request run_psync_request(struct run *r)
 {
     return (struct psync_request){.facts = &r->source_facts,
                                   .rdb_only = r->cfg->type == TASK_FULL,
                                   .empty_rdb = r->cfg->type == TASK_INCREMENTAL,
                                   .silence_ms = r->cfg->io_timeout_ms,
                                   .retry_ms = r->cfg->retry_time_ms,
-                                  .stop = r->stop};
+                                  .stop = r->stop,
+                                  .tick = r->member ? shard_tick : NULL,
+                                  .ctx = r->member ? (void *)r : NULL};
 }
 
 int run_await_snapshot(struct run *r, struct err *err)
@@ -179,13 +184,16 @@ int run_choose_spool(struct run *r, struct err *err)
     if (!dir) dir = getenv("TMPDIR");
     if (!dir || !*dir) dir = "/tmp";
     snprintf(r->spool_dir, sizeof(r->spool_dir), "%s", dir);
-    r->spool_max = r->cfg->spool_max_bytes;
+    unsigned shares = r->member ? member_count(r->member) : 1;
+    r->spool_max = r->cfg->spool_max_bytes / shares;
     if (file_make_dir(r->spool_dir, err) < 0) return err_wrap(err, "spool directory");
     if (r->spool_max) return 0;
     uint64_t free_bytes;
     if (file_free_space(r->spool_dir, &free_bytes, err) < 0)
         return err_wrap(err, "spool directory");
-    r->spool_max = free_bytes / SPOOL_SHARE;
+    r->spool_max = free_bytes / SPOOL_SHARE / shares;
+    /* Where there is no room now there may be later. */
+    if (r->spool_max < STORE_MIN) r->spool_max = STORE_MIN;
     return 0;
 }
 
@@ -234,6 +242,7 @@ int run_build(struct run *r, struct spool *spool, struct err *err)
     r->psync.conn = NULL;
     if (r->state) r->refused_before = state_progress(r->state)->refused;
     r->has_pipeline = true; /* from here on it owns the connections */
+    r->idle = false;
     if (pipeline_init(&r->pl, &cfg, err) < 0) return -1;
     if (r->cluster && migrate_open_fan(r, err) < 0) return -1;
     if (!r->state) return 0;
@@ -274,6 +283,7 @@ int run_load(struct run *r, struct err *err)
                               .store_max_bytes = run_store_max(r)};
     if (run_phase(r, PHASE_SNAPSHOT, err) < 0) return -1;
     counter_set(&r->counters->snapshot_started_ms, (uint64_t)clock_mono_ms());
+    if (r->member) shard_begin_load(r, &cfg);
     r->has_load = true;
     if (load_init(&r->load, &cfg, err) < 0) return -1;
     return load_run(&r->load, err);
@@ -324,6 +334,7 @@ void run_release_parts(struct run *r)
     client_close(r->back_probe);
     r->back = NULL;
     r->back_probe = NULL;
+    adopt_release(&r->adopt);
     if (r->has_replay) replay_release(&r->replay);
     if (r->has_load) load_release(&r->load);
     fan_close(r->fan);
@@ -382,6 +393,7 @@ int run_shard(const struct run_setup *setup, uint64_t *ret_refused, struct err *
     struct run *r = new_run(setup, err);
     if (!r) return -1;
     int rc = run_migrate(r, err);
+    if (member_is_leaving(r->member) && (rc == 0 || err->code == ERR_STOPPED)) shard_leave(r);
     return end_run(r, rc, ret_refused, err);
 }
 

@@ -7,6 +7,7 @@
 #include "check/check.h"
 #include "control/run.h"
 #include "control/task_flow.h"
+#include "engine/adopt.h"
 #include "engine/fan.h"
 #include "engine/import_mode.h"
 #include "engine/load.h"
@@ -55,9 +56,14 @@ struct run {
 
     /* a migration's own (migrate.c) */
     enum run_plan plan;
-    bool known;           /* the task ran before, or has begun */
-    bool met;             /* both sides, and nothing speaks against the task */
-    bool began;           /* this process has written to the target */
+    bool known;         /* the task ran before, or has begun */
+    bool met;           /* both sides, and nothing speaks against the task */
+    bool began;         /* this process has written to the target */
+    struct adopt adopt; /* of a shard (migrate_slots.c); goes with the replay */
+    unsigned adopt_map; /* the map that its round is of */
+    bool adopted;       /* something that is still to be confirmed */
+    bool idle;          /* the checkpoint is claimed, and nothing has been sent since */
+    int64_t adopt_at_ms, confirm_at_ms;
     struct checkpoint at; /* what the target told last */
     struct batch_checkpoint mark;
     char mark_key[CHECKPOINT_KEY_MAX];
@@ -130,7 +136,7 @@ KH_MUST int run_open_side(struct run *r, const struct task_side *side, const cha
 KH_MUST int run_open_at_end(struct run *r, struct client **ret, struct err *err);
 /* Prechecks; `conflicts`: under the policy `fail`, by key. */
 KH_MUST int run_check(struct run *r, bool conflicts, struct err *err);
-struct psync_request run_psync_request(const struct run *r);
+struct psync_request run_psync_request(struct run *r);
 struct spool_config run_spool_config(const struct run *r);
 /* The snapshot that PSYNC has announced, up to its first byte. */
 KH_MUST int run_await_snapshot(struct run *r, struct err *err);
@@ -172,6 +178,19 @@ KH_MUST int shard_take_turn(struct run *r, struct err *err);
 KH_MUST int shard_end_full(struct run *r, struct err *err);
 KH_MUST int shard_end_stream(struct run *r, struct err *err);
 KH_MUST int shard_end_again(struct run *r, struct err *err);
+
+/* --- migrate_slots.c --- */
+
+void shard_begin_load(struct run *r, struct load_config *cfg);
+void shard_begin_adopting(struct run *r);
+KH_MUST int shard_go_back(struct run *r, uint64_t offset, struct err *err);
+/* Is the server at the other end a node of this shard? ERR_BUSY: not any more. */
+KH_MUST int shard_check_node(struct run *r, struct client *c, struct err *err);
+/* Nothing is under way, as long as r->idle says so. */
+void shard_idle(struct run *r);
+KH_MUST int shard_tick(void *ctx, struct err *err);
+/* Ended, and not to be begun again: its checkpoint goes. */
+void shard_leave(struct run *r);
 
 /* --- migrate_cluster.c --- */
 

@@ -26,6 +26,13 @@ int shards_add(struct shards *s, unsigned number, struct shard **ret, struct err
 {
     struct shard *made = calloc(1, sizeof(*made));
     pthread_mutex_lock(&s->lock);
+    for (unsigned i = 0; i < s->n; i++)
+        if (s->item[i]->number == number) {
+            *ret = s->item[i];
+            pthread_mutex_unlock(&s->lock);
+            free(made);
+            return 0;
+        }
     struct shard **item = made ? realloc(s->item, (s->n + 1) * sizeof(*item)) : NULL;
     if (item) {
         unsigned at = s->n++;
@@ -210,6 +217,7 @@ static void look_at(struct shard_look *l, struct shard *s, int64_t now)
     l->waiting_for = counter_get(&c->waiting_for);
     l->lag_bytes = counter_get(&c->lag_bytes);
     l->lag_ms = counter_get(&c->lag_ms);
+    l->slots_unsettled = counter_get(&c->slots_unsettled);
     l->keys_written = counter_get(&c->keys_written);
     l->keys_skipped = counter_get(&c->keys_skipped);
     l->commands_written = counter_get(&c->commands_written);

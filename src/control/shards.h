@@ -32,7 +32,7 @@ struct shards {
 void shards_init(struct shards *s);
 void shards_release(struct shards *s);
 
-/* *ret stays the shards'. ERR_NOMEM. */
+/* *ret stays the shards'; one of that number that was there before is it. ERR_NOMEM. */
 KH_MUST int shards_add(struct shards *s, unsigned number, struct shard **ret, struct err *err);
 void shards_change(struct shards *s, struct shard *of, const char *address, unsigned slots,
                    bool ended);
@@ -48,7 +48,7 @@ struct shard_look {
     unsigned slots;
     bool ended;
     uint64_t phase, waiting_for;
-    uint64_t lag_bytes, lag_ms;
+    uint64_t lag_bytes, lag_ms, slots_unsettled;
     uint64_t keys_written, keys_skipped, commands_written, errors;
     uint64_t bytes_read, bytes_waiting; /* received; of that in the spool still */
     uint64_t snapshot_bytes_total, snapshot_bytes_decoded;

@@ -394,6 +394,7 @@ static void read_shard(struct shard_look *s, const json_t *of)
     s->waiting_for = count(of, "waiting_for");
     s->lag_bytes = count(of, "lag_bytes");
     s->lag_ms = count(of, "lag_ms");
+    s->slots_unsettled = count(of, "slots_unsettled");
     s->keys_written = count(of, "keys_written");
     s->keys_skipped = count(of, "keys_skipped");
     s->commands_written = count(of, "commands_written");

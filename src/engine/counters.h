@@ -54,6 +54,7 @@ typedef _Atomic uint64_t counter;
     X(waiting_for, "what is waited for now: 1 source, 2 target, 3 target takes no writes, "        \
                    "4 its turn to load, 0 none")                                                   \
     X(waiting_until_ms, "monotonic ms at which that is given up")                                  \
+    X(slots_unsettled, "slots that have come from another shard and are not all there yet, now")   \
     X(source_offset, "replication offset the source reported last")                                \
     X(received_offset, "replication offset received")                                              \
     X(applied_offset, "replication offset applied on the target")                                  \

@@ -33,6 +33,8 @@ int load_init(struct load *ld, const struct load_config *cfg, struct err *err)
                         .replace = task->on_conflict == TASK_CONFLICT_OVERWRITE,
                         .reconcile = cfg->reconcile,
                         .hold_margin_ms = load_hold_margin_ms(cfg->source_bytes),
+                        .between = cfg->between,
+                        .between_ctx = cfg->between_ctx,
                         .discard = task->type == TASK_INCREMENTAL,
                         .set_pxat = facts_has(cfg->target, FACTS_SET_PXAT),
                         .absttl = facts_has(cfg->target, FACTS_RESTORE_ABSTTL),
@@ -634,6 +636,7 @@ static int load_records(struct load *ld, struct err *err)
         note_decoded(ld);
         trim(ld);
         if (*pl->stop) return err_set(err, ERR_STOPPED, "stopped");
+        if (ld->between && ld->between(ld->between_ctx, err) < 0) return -1;
     }
     if (rc < 0) return err_wrap(err, "snapshot");
     reader_release(&pl->r);

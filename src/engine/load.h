@@ -68,6 +68,8 @@ struct load {
     uint64_t db_max;    /* highest in it */
     int64_t to_db;      /* of the target, -1 not selected */
     bool told_meta;     /* key metadata was dropped, said once */
+    int (*between)(void *ctx, struct err *err);
+    void *between_ctx;
 };
 
 struct load_config {
@@ -77,6 +79,9 @@ struct load_config {
     uint64_t source_bytes; /* size of the source's data, 0 unknown: tells how long it may take */
     const char *store_dir;
     uint64_t store_max_bytes;
+    /* Called between two keys; NULL: not. What it is to find answered it has to drain. */
+    int (*between)(void *ctx, struct err *err);
+    void *between_ctx;
 };
 
 /* Deadlines nearer than this are held while so many bytes are moved, 0 unknown. */

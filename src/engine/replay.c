@@ -180,6 +180,7 @@ static int on_dry(void *ctx, struct err *err)
         if (finish_flying(rp, err) < 0) return -1;
     }
     if (rp->mid_command) return 0;
+    if (rp->between && !rp->in_tx && rp->between(rp->shard_ctx, true, err) < 0) return -1;
     if (send_built(rp, err) < 0) return -1;
     note_applied(rp);
     if (nothing_waits(rp) && replay_settle_dry(rp, err) < 0) return -1;
@@ -187,7 +188,7 @@ static int on_dry(void *ctx, struct err *err)
     return 0;
 }
 
-static int flush_if_full(struct replay *rp, struct err *err)
+int replay_flush_if_full(struct replay *rp, struct err *err)
 {
     if (rp->in_tx || !batch_full(replay_batch(rp))) return 0;
     if (finish_flying(rp, err) < 0 || send_built(rp, err) < 0) return -1;
@@ -204,6 +205,12 @@ static int flush_batches(struct replay *rp, struct err *err)
 static int flush_all(struct replay *rp, struct err *err)
 {
     return flush_batches(rp, err) < 0 ? -1 : replay_settle_all(rp, err);
+}
+
+int replay_mark(struct replay *rp, struct err *err)
+{
+    batch_mark_at(replay_batch(rp), rp->offset, rp->db);
+    return hold_mark(&rp->pl->hold, err);
 }
 
 int replay_barrier(struct replay *rp, struct err *err)
@@ -430,13 +437,13 @@ static int next_command(struct replay *rp, struct err *err)
     reader_release(r);
     rp->offset = pipeline_offset(pl);
     if (!rp->in_tx) {
-        batch_mark_at(replay_batch(rp), rp->offset, rp->db);
-        if (hold_mark(&pl->hold, err) < 0) return -1;
+        if (replay_mark(rp, err) < 0) return -1;
         rp->whole_offset = rp->offset;
         rp->whole_db = rp->db;
     }
     pl->ack_every_ms = 1000;
-    return flush_if_full(rp, err);
+    if (replay_flush_if_full(rp, err) < 0) return -1;
+    return rp->between && !rp->in_tx ? rp->between(rp->shard_ctx, false, err) : 0;
 }
 
 /* The stream ends in the middle of a transaction or of a long command: that is left out, what came

@@ -54,7 +54,12 @@ struct replay {
     /* Delete all keys of the shard's slots from the target's database, -1: from all that the task
      * goes to; of a source that is a shard. */
     int (*flush)(void *ctx, int64_t db, struct err *err);
-    void *flush_ctx;
+    /* Called between two commands, outside of transactions; `dry`: none come. NULL: not. */
+    int (*between)(void *ctx, bool dry, struct err *err);
+    /* The source has let go of what it had of these slots; NULL: not asked. */
+    int (*trimmed)(void *ctx, const struct slot_set *slots, struct err *err);
+    void *shard_ctx;
+    struct adopt *adopt; /* of the slot that it works on it tells what is applied; may be NULL */
     const char *existing_path; /* of what stood on the target before (reconcile.h); NULL: no such */
     int64_t dbs_known, dbs_end; /* target keeps its number of databases secret: it has those below
                                    the first, lacks those from the second on (0: not met yet) */
@@ -127,6 +132,10 @@ static inline struct batch *replay_batch(struct replay *rp)
 /* Deal with one command by its rule: into the batch, or not. */
 KH_MUST int replay_rule(struct replay *rp, const struct cmd_info *info, const struct resp_cmd *cmd,
                         struct err *err);
+/* What is in the batch now can go without what comes next; the same, and the batch is sent when
+ * there is enough of it. */
+KH_MUST int replay_mark(struct replay *rp, struct err *err);
+KH_MUST int replay_flush_if_full(struct replay *rp, struct err *err);
 /* Everything before the unfinished transaction, or the command at hand, is applied; of that
  * transaction nothing is, and what had been built of it is forgotten. */
 KH_MUST int replay_barrier(struct replay *rp, struct err *err);

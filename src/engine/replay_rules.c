@@ -424,7 +424,7 @@ int replay_rule(struct replay *rp, const struct cmd_info *info, const struct res
     case CMD_RULE_IDMP: return rule_idmp(rp, cmd, err);
     case CMD_RULE_NOT_DATA: replay_filtered(rp); return 0;
     case CMD_RULE_REPLCONF: return rule_replconf(rp, cmd);
-    case CMD_RULE_CLUSTER: replay_filtered(rp); return 0; /* that slots move is told by the map */
+    case CMD_RULE_CLUSTER: return replay_rule_cluster(rp, cmd, err);
     }
     return err_set(err, ERR_INTERNAL, "command %s has no rule", info->name);
 }

@@ -29,6 +29,8 @@ bool replay_is_own(const struct replay *rp, const struct cmd_info *info, size_t 
                    const struct span *argv);
 /* FLUSHDB of the database at hand, FLUSHALL: on the target just keys of the shard's slots go. */
 KH_MUST int replay_flush_shard(struct replay *rp, bool all, struct err *err);
+/* What nodes of a cluster tell each other about slots that move: nothing of it is data. */
+KH_MUST int replay_rule_cluster(struct replay *rp, const struct resp_cmd *cmd, struct err *err);
 /* FUNCTION LOAD and RESTORE come from every shard: may what is there of that name be replaced? 1,
  * 0, -1. */
 KH_MUST int replay_replaces_library(const struct replay *rp, size_t argc, const struct span *argv,

@@ -2,7 +2,7 @@
 // What of the stream differs when the source is one shard of a cluster (docs/decisions/0004): its
 // keys are those of its slots, and other shards send their share by other streams.
 #include "base/log.h"
-#include "engine/reconcile.h"
+#include "engine/adopt.h"
 #include "engine/replay_rules.h"
 
 /* --- keys --- */
@@ -13,7 +13,10 @@ bool replay_is_own(const struct replay *rp, const struct cmd_info *info, size_t 
     const struct slot_set *slots = rp->pl->cfg->slots;
     if (!slots || !info) return true;
     size_t at = cmd_first_key(info, argc, argv); /* the others are of the same slot */
-    return at == 0 || at >= argc || slot_set_has_key(slots, argv[at]);
+    if (at == 0 || at >= argc) return true;
+    uint16_t slot = slot_of(argv[at]);
+    if (KH_LIKELY(slot_set_has(slots, slot))) return true;
+    return rp->adopt && rp->adopt->slot == slot && adopt_takes(rp->adopt, info, argc, argv);
 }
 
 /* --- FLUSHDB, FLUSHALL --- */
@@ -39,10 +42,38 @@ int replay_flush_shard(struct replay *rp, bool all, struct err *err)
         return 0;
     }
     if (check_transaction(rp, all, err) < 0) return -1;
+    if (rp->adopt) adopt_flushed(rp->adopt);
     if (!rp->flush) return err_set(err, ERR_INTERNAL, "a shard's FLUSH has nobody to do it");
-    if (replay_barrier(rp, err) < 0 || rp->flush(rp->flush_ctx, to, err) < 0) return -1;
+    if (replay_barrier(rp, err) < 0 || rp->flush(rp->shard_ctx, to, err) < 0) return -1;
     replay_passed(rp);
     return 0;
+}
+
+/* --- slots that go --- */
+
+/* TRIMSLOTS RANGES 1 100 200: what was here of these slots is another shard's. Not to be deleted
+ * there; but should they come back without the map having shown that they were gone, what comes is
+ * put upon nothing. */
+static int trim_slots(struct replay *rp, const struct resp_cmd *cmd, struct err *err)
+{
+    struct slot_set gone = {0};
+    uint64_t n = 0, from, to;
+    bool well = cmd->argc > 3 && span_is(cmd->argv[1], "RANGES") && num_get_u64(cmd->argv[2], &n) &&
+                n <= SLOT_COUNT && cmd->argc == 3 + 2 * n;
+    for (uint64_t i = 0; well && i < n; i++) {
+        well = num_get_u64(cmd->argv[3 + 2 * i], &from) && num_get_u64(cmd->argv[4 + 2 * i], &to) &&
+               from <= to && to < SLOT_COUNT;
+        for (uint64_t s = from; well && s <= to; s++)
+            slot_set_add(&gone, (uint16_t)s);
+    }
+    if (!well) slot_set_fill(&gone);
+    return rp->trimmed(rp->shard_ctx, &gone, err);
+}
+
+int replay_rule_cluster(struct replay *rp, const struct resp_cmd *cmd, struct err *err)
+{
+    replay_filtered(rp);
+    return span_is(cmd->argv[0], "TRIMSLOTS") && rp->trimmed ? trim_slots(rp, cmd, err) : 0;
 }
 
 /* --- libraries --- */

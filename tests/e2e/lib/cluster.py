@@ -253,7 +253,10 @@ class Cluster(Shape):
             views = set()
             for n in up:
                 with n.connect() as c:
-                    if b"cluster_state:ok" not in c.call("CLUSTER", "INFO"):
+                    try:
+                        if b"cluster_state:ok" not in c.call("CLUSTER", "INFO"):
+                            return False
+                    except ReplyError:  # LOADING: it has just been started again
                         return False
                 seen = n.seen()
                 if any(seen[x.id].flags & {"fail", "fail?"} or not linked(seen[x.id])

@@ -13,7 +13,7 @@ from .chaos import Round, binary
 from .clustercompare import compare
 from .clusterfaults import ClusterActor
 from .clusterload import CONSUMERS
-from .clustermove import wait_caught_up
+from .clustermove import wait_caught_up, wait_settled
 from .clusterwriter import ClusterWriter
 from .clusterworld import SIDES, Accounts
 from .faults import SmallDisk
@@ -138,6 +138,7 @@ class ClusterRound(Round):
     def wait_caught_up(self, timeout=90):
         wait_caught_up(self.source.shape, self.target.shape, timeout=timeout,
                        alive=self.task.check)
+        wait_settled(os.path.join(self.task.state_dir, self.task.name), timeout, self.task.check)
 
     def judge(self):
         self.task.check()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Moves between shapes: the data they begin with, and when the target is caught up, told by nobody
 # but the two sides.
+import json
 import os
 import random
 
@@ -86,6 +87,21 @@ def wait_caught_up(source, target, timeout=60, alive=None):
         wait_for(lambda: see(mark.encode()), timeout)
         s.calls([("DEL", k) for k in keys])
         wait_for(lambda: see(None), timeout)
+
+
+def wait_settled(folder, timeout=60, alive=None):
+    """Until no slot that has moved on the source is still to be settled, as the task's folder says:
+    canaries are of a few slots only."""
+    def settled():
+        """no slot is left to be settled"""
+        if alive:
+            alive()
+        try:
+            with open(os.path.join(folder, "shards.json")) as f:
+                return all(s["settle"] == "" for s in json.load(f)["shards"])
+        except FileNotFoundError:
+            return True  # the source is no cluster
+    wait_for(settled, timeout)
 
 
 class ClusterKeyhaul(Keyhaul):

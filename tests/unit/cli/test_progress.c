@@ -368,7 +368,8 @@ static void json_line(void **state)
         "\"phase\":\"snapshot\",\"percent\":40.0,\"percent_estimated\":false,\"keys\":40000,"
         "\"keys_skipped\":0,\"commands\":0,\"bytes\":400000000,\"keys_per_s\":10000.0,"
         "\"commands_per_s\":0.0,\"bytes_per_s\":100000000.0,\"errors\":0,\"retries\":0,"
-        "\"lag_bytes\":0,\"lag_ms\":0,\"spool_ram_bytes\":4000000,\"spool_disk_bytes\":0,"
+        "\"lag_bytes\":0,\"lag_ms\":0,\"slots_unsettled\":0,"
+        "\"spool_ram_bytes\":4000000,\"spool_disk_bytes\":0,"
         "\"left_s\":6.0,\"waiting\":null,\"waiting_left_s\":null,\"waiting_why\":null}\n");
 }
 
