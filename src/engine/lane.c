@@ -207,44 +207,54 @@ static int store_bytes(struct lane *l, struct span *ret, struct err *err)
     return 1;
 }
 
-static void consumed(struct lane *l, size_t n)
+static bool is_on_disk(const struct lane_part *part)
 {
-    const struct lane_part *part = &l->parts[l->part];
-    if (part->store && l->chunk.n) {
-        l->chunk_at += n;
-        if (l->chunk_at == l->chunk.n) l->chunk.n = l->chunk_at = 0;
-    } else {
-        l->part_at += n;
-    }
+    return part->store && part->store->disk_bytes;
 }
 
 /* Gather what parts lie in memory next to each other, so that a batch is one system call. */
 static int gather(struct lane *l, struct iovec *iov, struct err *err)
 {
     int n = 0;
-    if (l->parts[l->part].store) {
+    unsigned i = l->part;
+    uint64_t at = l->part_at;
+    if (l->parts[i].store) {
         struct span s;
         int rc = store_bytes(l, &s, err);
         if (rc < 0) return -1;
         if (rc == 0) return 0;
         iov[n++] = (struct iovec){(void *)(uintptr_t)s.p, s.n};
-        return n;
+        if (is_on_disk(&l->parts[i])) return n;
+        i++;
+        at = 0;
     }
-    uint64_t at = l->part_at;
-    for (unsigned i = l->part; i < l->n_parts && !l->parts[i].store; i++, at = 0)
+    for (; i < l->n_parts && !l->parts[i].store; i++, at = 0)
         iov[n++] = (struct iovec){(void *)(uintptr_t)(l->parts[i].mem.p + at),
                                   l->parts[i].mem.n - (size_t)at};
     return n;
 }
 
-static void advance(struct lane *l, size_t n)
+/* Of a store that goes on on disk: no more than one piece of it is sent at once. */
+static void advance_in_store(struct lane *l, size_t n)
 {
-    if (l->parts[l->part].store) {
-        consumed(l, n);
+    if (l->chunk.n == 0) {
+        l->part_at += n;
         return;
     }
-    while (l->part < l->n_parts && !l->parts[l->part].store) {
-        size_t left = l->parts[l->part].mem.n - (size_t)l->part_at;
+    l->chunk_at += n;
+    if (l->chunk_at == l->chunk.n) l->chunk.n = l->chunk_at = 0;
+}
+
+static void advance(struct lane *l, size_t n)
+{
+    while (l->part < l->n_parts) {
+        const struct lane_part *part = &l->parts[l->part];
+        if (is_on_disk(part)) {
+            if (n) advance_in_store(l, n);
+            return;
+        }
+        size_t all = part->store ? part->store->mem.n - (size_t)part->from : part->mem.n;
+        size_t left = all - (size_t)l->part_at;
         if (n < left) {
             l->part_at += n;
             return;
