@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # What goes wrong with the servers or the network: waited out, or said in clear words; never a hang.
 import os
+import pathlib
 import signal
 import socket
 import time
@@ -10,9 +11,10 @@ import pytest
 from lib.compare import assert_equal
 from lib.dataset import Sizes, fill
 from lib.facts import digest, replica_lines
-from lib.mover import offset_of
+from lib.mover import offset_of, wait_caught_up
 from lib.resp import Client, ReplyError, encode, wait_for
 from lib.server import free_port
+from lib.world import Task
 
 SMALL = Sizes(small_keys=2000, string_bytes=1 << 20, hash_fields=5000, list_items=5000,
               set_members=5000, zset_members=5000, stream_entries=2000)
@@ -259,6 +261,45 @@ def test_state_cannot_be_written_when_the_source_is_back(server, keyhaul, proxy,
     k.wait_metric(lambda m: m["waiting_for"] == 0 and m["snapshots"] == 1)
     k.source = replica
     k.finish()
+    assert_equal(replica, target)
+
+
+def test_spool_is_known_again_by_its_history(server, proxy, cleanup):
+    """What is applied while the new history's name cannot be written bears the old one: killed then,
+    the next run still knows its spool, which alone has what comes next."""
+    source, target = server("source"), server("target")
+    replica = server("replica", config={"repl-backlog-size": "16kb"})
+    replica.call("REPLICAOF", "127.0.0.1", source.port)
+    link, slow = proxy(source), proxy(target)
+    task = Task(link.uri(), slow.uri(), cleanup[1], name="shop")
+    cleanup[0].append(task)
+    k = task.start()
+    wait_caught_up(source, target, alive=task.check)
+    slow.bytes_per_s = 300_000
+    with source.connect() as c:
+        c.feed(("APPEND", "k:%d" % (i % 50), "x" * 20_000) for i in range(200))
+    wait_for(lambda: offset_of(replica) == offset_of(source))
+    k.wait_metric(lambda m: m["received_offset"] >= offset_of(source))
+    state = pathlib.Path(task.state_dir) / "shop" / "state.json"
+    kept = state.read_bytes()
+    state.unlink()
+    (state / "x").mkdir(parents=True)  # nothing can be renamed to there
+    source.kill()
+    replica.call("REPLICAOF", "NO", "ONE")
+    link.address = replica.address
+    wait_for(lambda: "nothing is read from it until" in k.stderr)
+    before = target.call("GET", "keyhaul:checkpoint:shop")
+    wait_for(lambda: target.call("GET", "keyhaul:checkpoint:shop") != before)
+    task.kill()
+    (state / "x").rmdir()
+    state.rmdir()
+    state.write_bytes(kept)
+    assert target.call("STRLEN", "k:49") < 4 * 20_000  # there is something left to be applied
+    slow.bytes_per_s = 0
+    task.start()
+    wait_caught_up(replica, target, alive=task.check)
+    assert task.terminate() == 0
+    assert task.metric("snapshots") == 1, task.run.said
     assert_equal(replica, target)
 
 
