@@ -175,11 +175,28 @@ static int plan_changes_only(struct run *r, bool known, bool restart, struct err
     return 0;
 }
 
+/* Names made of "localhost" are easily the same on two machines: before anything is claimed, which
+ * would end whoever runs that task. */
+static int check_whose_name(struct run *r, struct client *c, struct err *err)
+{
+    const struct server_facts *f = &r->source_facts;
+    struct checkpoint at;
+    if (r->known || r->began || r->member || r->cfg->restart || !f->replid[0]) return 0;
+    if (checkpoint_look(c, r->mark.db, r->mark.key, &at, err) < 0) return -1;
+    if (at.kind != CHECKPOINT_STREAM || !at.replid[0]) return 0;
+    if (strcmp(at.replid, f->replid) == 0 || strcmp(at.replid, f->replid2) == 0) return 0;
+    return err_set(err, ERR_REFUSED,
+                   "the target knows a task %s of another source (or of this one before it lost "
+                   "its replication history): choose another name with --task; --restart takes "
+                   "that one over, with a new snapshot",
+                   state_name(r->state));
+}
+
 int migrate_read_plan(struct run *r, struct err *err)
 {
     bool known = r->known, restart = r->cfg->restart && !r->began;
     struct client *c;
-    if (migrate_mark_client(r, &c, err) < 0 ||
+    if (migrate_mark_client(r, &c, err) < 0 || check_whose_name(r, c, err) < 0 ||
         checkpoint_claim(c, r->mark.db, r->mark.key, r->mark.owner, r->began, &r->at, err) < 0)
         return -1;
     bool strange = r->began && r->at.kind != CHECKPOINT_NONE && strcmp(r->at.owner, r->mark.owner);

@@ -90,6 +90,12 @@ static int unwatch(struct client *c, struct err *err)
     return 0;
 }
 
+int checkpoint_look(struct client *c, int64_t db, struct span key, struct checkpoint *ret,
+                    struct err *err)
+{
+    return look(c, db, key, ret, err) < 0 ? -1 : unwatch(c, err);
+}
+
 static unsigned long number(const char *owner)
 {
     return strtoul(owner, NULL, 16);

@@ -10,6 +10,9 @@
 /* The target's database that the key of this task is in. */
 int64_t checkpoint_db(const struct db_select *select);
 
+/* What stands there, left to whose it is; CHECKPOINT_NONE: nothing. */
+KH_MUST int checkpoint_look(struct client *c, int64_t db, struct span key, struct checkpoint *ret,
+                            struct err *err);
 /* What the target says, and from now on it is ours: in one step, so that nobody who wrote it before
  * gets a batch through afterwards. Owners are numbered: `owner` is ours (in hex; "00000000" before
  * the first time), and becomes one higher than any we know. A lower one there may be that of a run

@@ -653,3 +653,23 @@ def test_resume_is_not_thrown_away(streaming, tasks, source, target, keyhaul):
 
 def test_no_resume_of_changes_alone(source, target, keyhaul):
     keyhaul(source, target, "--resume", "no", "--type", "incremental").expect(2, "--resume no")
+
+
+def test_name_that_another_source_has(keyhaul, server, source, target, tmp_path):
+    """As by "localhost" on two machines. Refused before the one that runs is disturbed."""
+    other = server("other")
+    other.call("SET", "k", "of the other")
+    source.call("SET", "k", "of the source")
+    k = keyhaul(source, target, "--task", "shop", "--state-dir", tmp_path / "a")
+    k.wait_caught_up()
+    second = "--task", "shop", "--state-dir", tmp_path / "b"
+    keyhaul(other, target, *second, "--on-conflict", "overwrite").expect(3, "another source")
+    keyhaul(other, target, *second, "--resume", "no").expect(3, "another source")
+    k.wait_caught_up()
+    assert target.call("GET", "k") == b"of the source"
+    assert k.metrics()["links_lost"] == 0 and not os.path.exists(tmp_path / "b" / "shop")
+    again = keyhaul(other, target, *second, "--on-conflict", "overwrite", "--restart", "--until",
+                    "caught-up")
+    assert again.wait() == 0, again.said
+    k.expect(3, "another process", timeout=20)
+    assert target.call("GET", "k") == b"of the other"
