@@ -199,7 +199,8 @@ int migrate_read_plan(struct run *r, struct err *err)
     if (migrate_mark_client(r, &c, err) < 0 || check_whose_name(r, c, err) < 0 ||
         checkpoint_claim(c, r->mark.db, r->mark.key, r->mark.owner, r->began, &r->at, err) < 0)
         return -1;
-    bool strange = r->began && r->at.kind != CHECKPOINT_NONE && strcmp(r->at.owner, r->mark.owner);
+    bool strange = r->began && r->at.kind != CHECKPOINT_NONE &&
+                   strcmp(r->at.owner, r->mark.owner) != 0;
     if (strange)
         return err_set(err, ERR_REFUSED,
                        "another process runs task %s against this target now (two state folders, "
@@ -398,6 +399,7 @@ static int begin_replay(struct run *r, uint64_t db, struct err *err)
                                 .db = db,
                                 .checkpoint = can_resume(r) ? &r->mark : NULL};
     r->has_replay = true;
+    r->renamed_unheard = false;
     r->pl.on_refused = on_refused;
     r->pl.refused_ctx = r;
     if (replay_init(&r->replay, &cfg, err) < 0) return -1;
@@ -467,14 +469,16 @@ static bool is_our_history(const struct run *r)
 }
 
 /* The source goes on with the history, perhaps by a new name (r->psync). No checkpoint may bear
- * that name before it is on the disk: the next run would not know its own spool again. */
+ * that name before it is on the disk: the next run would not know its own spool again. What a
+ * target bears that is lost is the name of before, however often the source fails over meanwhile.
+ */
 void migrate_note_history(struct run *r)
 {
     struct state_progress *p = state_progress(r->state);
-    bool renamed = strcmp(p->replid, r->psync.replid) != 0;
-    if (renamed) memcpy(p->replid_before, r->at.replid, sizeof(p->replid_before));
-    if (renamed && r->mark.replid[0])
-        memcpy(p->replid_before, r->mark.replid, sizeof(p->replid_before));
+    if (strcmp(p->replid, r->psync.replid) == 0) return;
+    const char *before = r->mark.replid[0] ? r->mark.replid : r->at.replid;
+    if (!r->renamed_unheard) memcpy(p->replid_before, before, sizeof(p->replid_before));
+    r->renamed_unheard = r->has_pipeline && r->pl.lane.lost;
     memcpy(p->replid, r->psync.replid, sizeof(p->replid));
 }
 
@@ -637,6 +641,7 @@ int migrate_take_target(struct run *r, struct err *err)
         r->target = NULL;
         lane_reset(&pl->lane, conn);
     }
+    r->renamed_unheard = false;
     pl->hold.on = !import_mode_on(&r->import);
     if (r->member && shard_go_back(r, r->at.offset, err) < 0) return -1;
     if (replay_restart(&r->replay, r->at.db, err) < 0) return -1;

@@ -90,6 +90,7 @@ struct run {
     uint64_t refused_before; /* as state_progress.refused, when the pipeline was built */
     int64_t refused_ms;      /* monotonic: when that was saved last */
     bool told_refused;
+    bool renamed_unheard; /* since the target was lost, the source's history has got a new name */
     bool torn; /* some of what is beyond the checkpoint has been applied, or is missing before it */
 };
 

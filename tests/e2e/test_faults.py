@@ -303,6 +303,36 @@ def test_spool_is_known_again_by_its_history(server, proxy, cleanup):
     assert_equal(replica, target)
 
 
+def test_source_fails_over_twice_while_the_target_is_lost(server, keyhaul, proxy):
+    """The checkpoint bears the name of before both; the spool has all that came since."""
+    config = {"repl-backlog-size": "300kb"}  # less than what comes in all, more than at once
+    nodes = [server("source", config=config) for _ in range(3)]
+    target = server("target")
+    for node, above in zip(nodes[1:], nodes):
+        node.call("REPLICAOF", "127.0.0.1", above.port)
+    link, way = proxy(nodes[0]), proxy(target)
+    k = keyhaul(nodes[0], target, source_uri=link.uri(), target_uri=way.uri())
+    k.wait_caught_up()
+    way.refuse = True
+    way.cut()
+    for i, node in enumerate(nodes):
+        with node.connect() as c:
+            c.feed(("APPEND", "k:%d" % (n % 7), "%d:%d " % (i, n) + "x" * 1000)
+                   for n in range(200))
+        k.wait_metric(lambda m: m["received_offset"] >= offset_of(node))
+        if i < 2:
+            wait_for(lambda: offset_of(nodes[2]) == offset_of(node))
+            node.kill()
+            nodes[i + 1].call("REPLICAOF", "NO", "ONE")
+            link.address = nodes[i + 1].address
+    way.refuse = False
+    k.source = nodes[2]
+    k.wait_caught_up()
+    k.finish()
+    assert k.metrics()["snapshots"] == 1, k.said
+    assert_equal(nodes[2], target)
+
+
 @pytest.mark.parametrize("how", ["dropped", "restarted"])
 def test_source_lost_while_the_dump_is_awaited(server, keyhaul, how):
     """Of a task that is new as well: only a side that cannot be reached at its start ends it."""
