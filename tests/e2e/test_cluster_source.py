@@ -20,6 +20,7 @@ from lib.route import slot_of, tag_of
 from lib.server import find_servers
 from lib.shape import Single
 
+ROUNDS = int(os.environ.get("KEYHAUL_RESHARD_ROUNDS") or 1)  # of test_resharded
 LIB = "#!lua name=%s\nredis.register_function('%s', function(k, a) return %d end)"
 
 
@@ -266,12 +267,13 @@ def there_and_back(source, count, how):
     source.reshard(slots, 1, 0, how)
 
 
+@pytest.mark.parametrize("round_", range(ROUNDS))
 @pytest.mark.parametrize("server,how", [("default", "classic"), ("valkey-9.1", "atomic"),
                                         ("redis-8.6", "atomic")])
-def test_resharded(running, migrate, server, how):
+def test_resharded(running, migrate, server, how, round_):
     source, target = running(server)
     fill(source)
-    with ClusterWriter(source, seed=13) as w:
+    with ClusterWriter(source, seed=13 + round_) as w:
         k = migrate(source, target)
         k.wait_caught_up()
         there_and_back(source, 2000, how)
