@@ -129,7 +129,7 @@ static int next_command(struct fan_stream *s, const struct batch *b, struct fan_
 {
     const struct store *st = &b->st;
     const struct batch_whole *w = (const struct batch_whole *)(const void *)b->marks.p;
-    size_t n_marks = b->marks.n / sizeof(*w), n;
+    size_t n_marks = b->marks.n / sizeof(*w), n = 0;
     *c = (struct fan_cmd){.from = s->next_at};
     int rc = 0;
     if (s->next_at < st->mem.n)
