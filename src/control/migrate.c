@@ -192,6 +192,13 @@ static int check_whose_name(struct run *r, struct client *c, struct err *err)
                    state_name(r->state));
 }
 
+/* It was seen that the stream cannot be gone on with, and only our own folder knows yet; or the
+ * target has lost what said so. Where it is a cluster, its other nodes have not. */
+static bool was_loading(const struct run *r)
+{
+    return r->cfg->type != TASK_INCREMENTAL && state_progress(r->state)->phase == STATE_LOADING;
+}
+
 int migrate_read_plan(struct run *r, struct err *err)
 {
     bool known = r->known, restart = r->cfg->restart && !r->began;
@@ -210,7 +217,9 @@ int migrate_read_plan(struct run *r, struct err *err)
     switch (r->at.kind) {
     case CHECKPOINT_NONE: r->plan = PLAN_FRESH; break;
     case CHECKPOINT_LOADING: r->plan = PLAN_RELOAD; break;
-    case CHECKPOINT_STREAM: r->plan = restart || r->torn ? PLAN_RELOAD : PLAN_STREAM; break;
+    case CHECKPOINT_STREAM:
+        r->plan = restart || r->torn || was_loading(r) ? PLAN_RELOAD : PLAN_STREAM;
+        break;
     }
     if (r->plan == PLAN_STREAM && r->cfg->no_resume)
         return err_set(err, ERR_REFUSED,
@@ -518,10 +527,14 @@ static int continue_source(struct run *r, uint64_t from, struct err *err)
     struct client *c = r->source;
     r->source = NULL;
     if (psync_start(&r->psync, c, &req, err) < 0) return -1;
-    return r->psync.kind != PSYNC_CONTINUE;
+    if (r->psync.kind != PSYNC_CONTINUE) return 1;
+    bool forked = strcmp(replid, r->psync.replid) != 0;
+    return forked && r->cluster && !p->spool_valid ? 2 : 0;
 }
 
-/* 1: the source has not kept what is needed; a snapshot of it is on its way. */
+/* 1: the source has not kept what is needed; a snapshot of it is on its way. 2: it goes on, but
+ * after a failover, and slots of the target may have more than what it goes on with: how much has
+ * been received is not known without the spool. */
 static int resume_stream(struct run *r, struct err *err)
 {
     struct state_progress *p = state_progress(r->state);
@@ -672,6 +685,7 @@ static int attempt(struct run *r, struct err *err)
 {
     int rc = 1;
     if (r->plan == PLAN_STREAM) rc = resume_stream(r, err);
+    if (rc == 2) return migrate_load_instead(r, err) < 0 ? -1 : attempt(r, err);
     if (rc == 1) {
         if (r->plan == PLAN_STREAM && r->cfg->type == TASK_INCREMENTAL) r->plan = PLAN_RELOAD;
         if (r->plan == PLAN_STREAM) {
@@ -682,11 +696,7 @@ static int attempt(struct run *r, struct err *err)
                      (unsigned long long)r->at.offset);
         }
         if (r->cfg->type == TASK_INCREMENTAL && r->plan == PLAN_RELOAD)
-            return err_set(err, ERR_SOURCE,
-                           "source: has not kept the changes since offset %llu, so they cannot be "
-                           "followed; run with --type full+incremental --on-conflict overwrite "
-                           "--restart",
-                           (unsigned long long)r->at.offset);
+            return migrate_cannot_follow(r, "has not kept the changes", err);
         rc = r->member ? shard_take_turn(r, err) : 0;
         if (rc == 1) return attempt(r, err);
         if (rc == 0) rc = take_snapshot(r, err);

@@ -75,12 +75,16 @@ static int meet_both(struct run *r, enum counters_waits *ret_side, struct err *e
     return run_open_side(r, &r->cfg->source, "source", &r->probe, err);
 }
 
+/* A snapshot that is on its way is kept, and who can tell how far its source is: without that the
+ * stream would never be known to have caught up. */
 static void part(struct run *r)
 {
     client_close(r->target);
     client_close(r->source);
+    r->target = r->source = NULL;
+    if (r->psync.conn) return;
     client_close(r->probe);
-    r->target = r->source = r->probe = NULL;
+    r->probe = NULL;
 }
 
 int migrate_meet_again(struct run *r, struct err *err)
@@ -113,6 +117,31 @@ int migrate_meet_again(struct run *r, struct err *err)
     }
     tell_over(r);
     return 0;
+}
+
+/* --- instead of going on --- */
+
+int migrate_cannot_follow(const struct run *r, const char *why, struct err *err)
+{
+    return err_set(err, ERR_SOURCE,
+                   "source: %s since offset %llu, so they cannot be followed; run with --type "
+                   "full+incremental --on-conflict overwrite --restart",
+                   why, (unsigned long long)r->at.offset);
+}
+
+int migrate_load_instead(struct run *r, struct err *err)
+{
+    if (r->cfg->type == TASK_INCREMENTAL)
+        return migrate_cannot_follow(r, "a failover may have lost changes", err);
+    log_warn("the source has failed over since offset %llu, and what came between is not in the "
+             "spool: everything is copied again; the target is not emptied",
+             (unsigned long long)r->at.offset);
+    if (task_flow_state(&state_progress(r->state)->phase, STATE_LOADING, err) < 0 ||
+        state_save(r->state, err) < 0)
+        return -1;
+    psync_release(&r->psync);
+    migrate_let_go(r);
+    return migrate_meet_again(r, err);
 }
 
 /* --- the source, while what it sent is applied --- */

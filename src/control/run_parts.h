@@ -166,6 +166,11 @@ KH_MUST int migrate_take_target(struct run *r, struct err *err);
 void migrate_note_history(struct run *r);
 KH_MUST int migrate_read_plan(struct run *r, struct err *err);
 KH_MUST int migrate_meet_again(struct run *r, struct err *err);
+/* The source has failed over since, and what has been applied beyond the checkpoint is not known:
+ * that is kept, and both sides are met again, by a plan that loads. */
+KH_MUST int migrate_load_instead(struct run *r, struct err *err);
+/* Changes only: always -1. */
+KH_MUST int migrate_cannot_follow(const struct run *r, const char *why, struct err *err);
 
 /* --- migrate_shard.c: of a run with a member --- */
 
