@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from lib.clusterchaos import NOT_YET, PAIRS, ClusterRound
+from lib.clusterchaos import NOT_YET, PAIRS, ClusterRound, with_replicas
+from lib.clusterfaults import named
 
 SEED = int(os.environ.get("KEYHAUL_CHAOS_SEED") or 1)
 ROUNDS = int(os.environ.get("KEYHAUL_CHAOS_ROUNDS") or 2)
@@ -20,9 +21,24 @@ ALL = os.environ.get("KEYHAUL_CHAOS_ALL")  # also what NOT_YET says
 CAN = [p for p in PAIRS if "all" not in NOT_YET.get(p, ())]
 
 
+def without(pair):
+    return (() if ALL else tuple(w for w in NOT_YET.get(pair, ()) if w != "all")) + WITHOUT
+
+
+@pytest.mark.parametrize("pair", SHAPES or CAN)
+def test_named(pair):
+    """All that is to be survived, one after the other, whatever is drawn."""
+    r = ClusterRound(SEED, SECONDS, pair, without=without(pair), lossy=True, small_disk=False,
+                     at_once=False, expiry="long", **with_replicas(pair))
+    r.lanes = named(r.world, r.world["without"])
+    said = r.run()
+    print("\nnamed, %s: %s" % (pair, said))
+    missed = {f.name() for fs in r.lanes.values() for f in fs} - set(said["played"])
+    assert not missed, "not played: %s" % missed
+
+
 @pytest.mark.parametrize("seed", range(SEED, SEED + ROUNDS))
 @pytest.mark.parametrize("pair", SHAPES or CAN)
 def test_round(seed, pair):
-    without = (() if ALL else tuple(w for w in NOT_YET.get(pair, ()) if w != "all")) + WITHOUT
     print("\nseed %d, %s: %s" % (seed, pair, ClusterRound(seed, SECONDS, pair,
-                                                          without=without).run()))
+                                                          without=without(pair)).run()))

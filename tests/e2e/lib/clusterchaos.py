@@ -51,6 +51,13 @@ def draw_side(rng, shape, name):
     return side
 
 
+def with_replicas(pair):
+    """Both sides so that each may fail over, as fixed parts of a world."""
+    shapes = zip(("source", "target"), pair.split(" to "))
+    return {name: {"shape": SHAPES[s][0], "shards": SHAPES[s][1], "persistence": "everysec",
+                   "replicas": 1, "proxies": True} for name, s in shapes}
+
+
 def draw_world(seed, pair, without=()):
     rng = random.Random("%s/%s" % (seed, pair))
     source, target = pair.split(" to ")

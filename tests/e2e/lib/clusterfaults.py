@@ -37,12 +37,12 @@ OF_CLUSTER = {
     "stop": (2, lambda r: {"node": any_of(r), "for": outage(r)}, 0.5),
     "older": (3, lambda r: {"shard": any_of(r), "lose": seconds(r, 0.1, 1.5),
                             "down": seconds(r, 0, 0.5)}, 1),
-    "reshard": (4, lambda r: {"from": any_of(r), "to": any_of(r), "how": way(r),
+    "reshard": (6, lambda r: {"from": any_of(r), "to": any_of(r), "how": way(r),
                               "slots": r.choice((200, 500, MANY)), "back": r.random() < 0.5,
                               "batch": r.choice((1, 20))}, 3),
-    "grow": (1, lambda r: {"slots": r.choice((200, 600)), "how": way(r),
-                           "replica": r.random() < 0.5}, 4),
-    "shrink": (2, lambda r: {"shard": any_of(r), "how": way(r)}, 3),
+    "grow": (3, lambda r: {"slots": r.choice((200, 600)), "how": way(r), "shard": any_of(r),
+                           "replica": r.random() < 0.5, "back": r.random() < 0.6}, 4),
+    "shrink": (1, lambda r: {"shard": any_of(r), "how": way(r)}, 3),
     "replace": (2, lambda r: {"shard": any_of(r), "primary": r.random() < 0.6}, 4),
     "both": (2, lambda r: {"shard": any_of(r), "how": r.choice(("manual", "kill9")),
                            "slots": 200, "after": seconds(r, 0.1, 1)}, 4),
@@ -77,6 +77,42 @@ TABLES = {
 }
 GAPS = {"mover": (0.3, 5), "source": (0.3, 3), "target": (0.3, 3)}
 NEEDS_PROXIES = (*LINK, "backlog")
+
+
+def at(lane, kind, **args):
+    return Fault(lane, kind, 0.5, args)
+
+
+# One of each that is to be in every suite, whatever the seed: failovers, slots back and forth, a
+# shard and a node that come and go. ("atomic": where the server can, else classic.)
+NAMED = {
+    ("source", "one"): (at("source", "failover", lose=0.3, gap=0.2),
+                        at("source", "failover", lose=0.0, gap=0.0)),
+    ("source", "cluster"): (
+        at("source", "failover", shard=0, how="manual", lose=0.0, gap=0.0),
+        at("source", "failover", shard=1, how="kill9", lose=0.3, gap=0.2),
+        at("source", "replace", shard=2, primary=True),
+        at("source", "reshard", how="atomic", slots=MANY, back=True, batch=20,
+           **{"from": 0, "to": 1})),
+    ("target", "one"): (at("target", "failover", lose=0.3, gap=0.2), at("target", "crash", down=0.3),
+                        at("target", "failover", lose=0.0, gap=0.0)),
+    ("target", "cluster"): (
+        at("target", "reshard", how="atomic", slots=MANY, back=True, batch=20,
+           **{"from": 0, "to": 1}),
+        at("target", "failover", shard=0, how="manual", lose=0.0, gap=0.0),
+        at("target", "grow", slots=600, how="classic", shard=3, replica=False, back=True),
+        at("target", "failover", shard=1, how="kill9", lose=0.3, gap=0.2),
+        at("target", "replace", shard=2, primary=True)),
+    ("mover", None): (Fault("mover", "kill", 3.0, {"down": 0.0}),) * 4,
+}
+
+
+def named(world, without=()):
+    """{lane: [Fault]}, of NAMED."""
+    lanes = {lane: NAMED[lane, world[lane]["shape"] if lane in world else None]
+             for lane in ("mover", "source", "target")}
+    return {lane: [f for f in fs if not {f.kind, (lane, f.kind)} & set(without)]
+            for lane, fs in lanes.items()}
 
 
 def draw(seed, world, limit_s, without=()):
@@ -212,6 +248,8 @@ class ClusterActor(Actor):
         if len(side.shape.shards) > side.count + 1:
             return False
         side.grow(a["slots"], a["how"], a["replica"])
+        if a["back"]:  # another one goes, perhaps
+            side.shrink(a["shard"], a["how"])
         return True
 
     def cluster_shrink(self, side, a):

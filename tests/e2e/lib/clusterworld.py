@@ -11,6 +11,7 @@ from .shape import Shape
 from .world import PERSISTENCE, PREFIX, Side
 
 CLUSTER_PERSISTENCE = {**PERSISTENCE, "none": {}}
+SLOW_SLOTS = 300  # Valkey tells replicas first, and waits for them, with each CLUSTER SETSLOT
 SHARDS_MAX = 8  # with those that come meanwhile
 
 
@@ -66,6 +67,8 @@ class ClusterSide:
     def reshard(self, a, b, count, how, batch, back):
         """`count` slots of the one shard to the other, and back."""
         a, b = self.shard(a), self.shard(b)
+        if self.shape.valkey and self.way(how) == "classic":
+            count = min(count, SLOW_SLOTS)
         slots = sorted(self.shape.slots_of(a))[:count]
         if a is b or not slots:
             return False
