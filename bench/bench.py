@@ -13,8 +13,14 @@ least five times, after some 130 MB of the stream; the ratio is the median of th
 Inspect row: RDBs of 100 to 240 MB that lie in the page cache, by keyhaul alone, on one core: passed
 over for the report, and each value decoded, sorted and hashed for the lines. With --before also by
 another build, run by run in turn.
+Cluster rows: a cluster of three shards to another of three (no replicas), beside the same data from
+one server to one, in turn, at least three times; the ratios are the medians of the pairs'. No
+native replication goes from cluster to cluster. Of a snapshot half as many keys as in the row of
+that name. The stream by three writers, one to each shard: SET of 100 B (sent as it is), and INCR
+(each slot's share of a batch is a transaction with a mark of its own).
 """
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -31,9 +37,11 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
 
+from lib.cluster import Cluster, even_split  # noqa: E402
 from lib.dataset import count_keys  # noqa: E402
 from lib.mover import Keyhaul, Native, keyhaul_binary  # noqa: E402
 from lib.resp import encode, wait_for  # noqa: E402
+from lib.route import slot_of, tag_of  # noqa: E402
 from lib.server import Server, peak_rss_mb  # noqa: E402
 
 # -- data: made inside the server, from a block of random bytes, so that nothing compresses ---------
@@ -58,10 +66,12 @@ redis.call('SET','json:'..i,table.concat(t,',')) else redis.call('RPUSH','l:'..i
 
 
 def scripted(script, size=0, slice_=20_000):
-    def fill(client, count):
+    def fill(client, count, clustered=False):
+        """clustered: just the keys that are in the server's own slots; it refuses the others"""
         block = random.Random(1).randbytes(BLOCK)
+        text = script.replace("redis.call", "redis.pcall") if clustered else script
         for first in range(1, count + 1, slice_):
-            client.call("EVAL", script, 0, first, min(first + slice_ - 1, count), size, block)
+            client.call("EVAL", text, 0, first, min(first + slice_ - 1, count), size, block)
     return fill
 
 
@@ -78,6 +88,13 @@ ROWS = {  # name: (keys at scale 1, words, fill)
     "big": (200, "strings of 5 MB", big_values),
 }
 STREAM_ROWS = ("stream", "lag", "resume")
+SHARDS = 3
+CLUSTER_ROWS = {  # name: (row of ROWS) or (command, words, commands at scale 1)
+    "cluster-strings": ("strings",),
+    "cluster-hashes": ("hashes",),
+    "cluster-stream": ("SET", "SET of 100 B", 2_000_000),
+    "cluster-count": ("INCR", "INCR", 1_000_000),
+}
 INSPECT = (  # words, compressed, ((fill, keys at scale 1), ...)
     ("mixed, and strings of 1 KB", False, ((scripted(LUA_MIXED), 2_000_000),
                                            (scripted(LUA_STRINGS, 1000), 110_000))),
@@ -272,6 +289,93 @@ class Bench:
         return {"p50_ms": lags[len(lags) // 2], "p99_ms": lags[int(len(lags) * 0.99)],
                 "max_ms": lags[-1], "probes": len(lags), "drip_us": drip_us}
 
+    # -- clusters ------------------------------------------------------------------------------
+    def new_side(self, who, name):
+        config = {"client-output-buffer-limit": "replica 0 0 0", "io-threads": "1"}
+        if who == "one":
+            return Server(self.opts.server, config, name=name)
+        return Cluster(SHARDS, replicas=0, binary=self.opts.server, name=name, config=config)
+
+    def cluster_row(self, row):
+        name, *stream = CLUSTER_ROWS[row]
+        runs = {"one": [], "cluster": []}
+        with contextlib.ExitStack() as stack:
+            out = {"row": row, "clusters": True, "what": stream[0] if stream else ROWS[name][1]}
+            if stream:
+                out["n"] = max(20_000, int(stream[1] * self.opts.scale)) // SHARDS * SHARDS
+            else:
+                sources = {w: stack.enter_context(self.new_side(w, "source")) for w in runs}
+                out["n"] = self.fill_sides(sources, name)
+            for i in range(max(3, self.opts.runs)):
+                for who in ("one", "cluster") if i % 2 else ("cluster", "one"):
+                    note("%s, pair %d: %s" % (row, i + 1, who))
+                    runs[who].append(self.cluster_stream_run(who, name, out["n"]) if stream else
+                                     self.cluster_snapshot_run(who, sources[who], out["n"]))
+        out["pairs"] = len(runs["one"])
+        out["ratio"] = {k: statistics.median(c[k] / o[k] if o[k] else 0.0
+                                             for c, o in zip(runs["cluster"], runs["one"]))
+                        for k in runs["one"][0]}
+        self.results.append({**out, **{w: medians(r) for w, r in runs.items()}})
+
+    def fill_sides(self, sources, row):
+        keys, words, fill = ROWS[row]
+        keys = max(1, int(keys * self.opts.scale / 2))
+        for who, side in sources.items():
+            note("filling %d %s: %s" % (keys, words, who))
+            for p in primaries(side):
+                with p.connect(timeout=600) as c:
+                    fill(c, keys, who == "cluster")
+        counts = [sum(map(count_keys, primaries(side))) for side in sources.values()]
+        if counts[0] != counts[1]:
+            raise SystemExit("bench: not the same data on both sides: %s" % counts)
+        return counts[0]
+
+    def cluster_snapshot_run(self, who, source, keys):
+        with self.new_side(who, "target") as target:
+            before = cpu_of(source), cpu_of(target)
+            start = time.monotonic()
+            m = self.mover("keyhaul", source, target, "--until", "caught-up")
+            try:
+                if m.wait(900):
+                    raise SystemExit("bench: keyhaul failed:\n" + m.said[-3000:])
+            finally:
+                m.close()
+            wall = time.monotonic() - start
+            for p in primaries(source):
+                wait_reaped(p)
+            there = sum(map(count_keys, primaries(target)))
+            if there != keys:
+                raise SystemExit("bench: keyhaul lost keys: %d of %d" % (there, keys))
+            return {"wall_s": wall, "mover_us": m.cpu_s() * 1e6 / keys,
+                    "source_us": (cpu_of(source) - before[0]) * 1e6 / keys,
+                    "target_us": (cpu_of(target) - before[1]) * 1e6 / keys,
+                    "rss_mb": m.peak_rss_mb()}
+
+    def cluster_stream_run(self, who, command, count):
+        with contextlib.ExitStack() as stack:
+            source = stack.enter_context(self.new_side(who, "source"))
+            target = stack.enter_context(self.new_side(who, "target"))
+            m = stack.enter_context(contextlib.closing(self.mover("keyhaul", source, target)))
+            split = even_split(SHARDS)
+            ends = [(primaries(source)[w % len(primaries(source))],
+                     primaries(target)[w % len(primaries(target))],
+                     tag_of(split[w][0])) for w in range(SHARDS)]
+            arrived(ends, "ready")
+            work = [shard_keys(w, split[w] if who == "cluster" else None) for w in range(SHARDS)]
+            before = cpu_of(source), cpu_of(target), cpu_s(m)
+            start = time.monotonic()
+            writers = [multiprocessing.Process(target=pour_keys, args=(
+                ends[w][0].address, command, work[w], count // SHARDS)) for w in range(SHARDS)]
+            for w in writers:
+                w.start()
+            for w in writers:
+                w.join()
+            arrived(ends, "end")
+            return {"wall_s": time.monotonic() - start,
+                    "mover_us": (cpu_s(m) - before[2]) * 1e6 / count,
+                    "source_us": (cpu_of(source) - before[0]) * 1e6 / count,
+                    "target_us": (cpu_of(target) - before[1]) * 1e6 / count,
+                    "rss_mb": m.peak_rss_mb()}
 
     # -- decoding ------------------------------------------------------------------------------
     def inspect_row(self):
@@ -334,6 +438,50 @@ def cpu_s(m):
         return told / 1e9
     except FileNotFoundError:
         return m.cpu_s()
+
+
+def primaries(side):
+    return [side] if isinstance(side, Server) else side.primaries()
+
+
+def cpu_of(side):
+    return sum(p.cpu_s() for p in primaries(side))
+
+
+def arrived(ends, word):
+    """What is written last on each shard (source, target, hash tag) is on the target."""
+    for source, _, tag in ends:
+        source.call("SET", "%s:{%s}" % (word, tag), 1)
+    for _, target, tag in ends:
+        with target.connect() as c:
+            wait_for(lambda: c.call("GET", "%s:{%s}" % (word, tag)), 300, 0.002)
+
+
+def shard_keys(writer, slots, count=200_000):
+    """Names of this writer's keys, all of them in these slots."""
+    found, i = [], 0
+    while len(found) < count:
+        key = b"s:%d:%d" % (writer, i)
+        if slots is None or slot_of(key) in slots:
+            found.append(key)
+        i += 1
+    return found
+
+
+def pour_keys(address, command, keys, count):
+    from lib.resp import Client
+    c = Client(address)
+    more = (random.Random(len(keys)).randbytes(100),) if command == "SET" else ()
+    cmds = [encode((command, k, *more)) for k in keys]
+    for done in range(0, count, 1000):
+        n = min(1000, count - done)
+        at = done % len(cmds)
+        part = cmds[at:at + n]
+        part += cmds[:n - len(part)]
+        c.send(b"".join(part))
+        ends = 0
+        while ends < n:  # each reply is a line
+            ends += c.sock.recv(65536).count(b"\n")
 
 
 def pour(address, writer, count):
@@ -401,7 +549,7 @@ def print_table(results, opts):
     print(line % ("", "", "wall s", "keyhaul", "source", "target", "sum", "rss MB"))
     print("-" * 91)
     for r in results:
-        if r["row"] in ("lag", "resume", "inspect"):
+        if r["row"] in ("lag", "resume", "inspect") or "clusters" in r:
             continue
         words = "%s %s" % (short(r.get("keys") or r["commands"]), r["what"])
         for who, text in zip(("native", "keyhaul"), textwrap.wrap(words, 29) + [""]):
@@ -441,6 +589,24 @@ def print_table(results, opts):
                     text, r["on"][key], r["off"][key], r["ratio"][key]))
 
 
+def print_clusters(results):
+    rows = [r for r in results if "clusters" in r]
+    if not rows:
+        return
+    line = "%-33s %-8s %8s %8s %8s %8s %7s"
+    print("%d shards to %d, beside one server to one, median of %d pairs" % (
+        SHARDS, SHARDS, min(r["pairs"] for r in rows)))
+    print(line % ("", "", "wall s", "keyhaul", "source", "target", "rss MB"))
+    print("-" * 86)
+    for r in rows:
+        words = "%s %s" % (short(r["n"]), r["what"])
+        for who, text in (("one", words), ("cluster", ""), ("ratio", "")):
+            x = r[who]
+            print(line % (text, who, *("%.2f" % x[k] for k in (
+                "wall_s", "mover_us", "source_us", "target_us", "rss_mb"))))
+    print()
+
+
 def print_inspect(results):
     rows = [r for r in results if r["row"] == "inspect"]
     if not rows:
@@ -464,7 +630,7 @@ def short(n):
 def main():
     p = argparse.ArgumentParser(description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [*ROWS, *STREAM_ROWS, "inspect"]
+    names = [*ROWS, *STREAM_ROWS, *CLUSTER_ROWS, "inspect"]
     p.add_argument("--scale", type=float, default=1.0, help="of the numbers of keys and commands")
     p.add_argument("--rows", default=",".join(names), help="of: " + ",".join(names))
     p.add_argument("--runs", type=int, default=1, help="take the median of so many")
@@ -490,6 +656,8 @@ def main():
                 b.lag_row()
             elif row == "resume":
                 b.resume_row()
+            elif row in CLUSTER_ROWS:
+                b.cluster_row(row)
             elif row == "inspect":
                 b.inspect_row()
             else:
@@ -499,8 +667,9 @@ def main():
     if opts.json == "-":
         print(json.dumps(b.results, indent=2))
     else:
-        if any(r["row"] != "inspect" for r in b.results):
+        if any(r["row"] != "inspect" and "clusters" not in r for r in b.results):
             print_table(b.results, opts)
+        print_clusters(b.results)
         print_inspect(b.results)
         if opts.json:
             with open(opts.json, "w") as f:
