@@ -21,6 +21,13 @@ void buf_release(struct buf *b); /* safe on a zeroed buffer; may be used again a
 /* Room for `n` more bytes at p + n. Does not change n. */
 KH_MUST int buf_reserve(struct buf *b, size_t n, struct err *err);
 KH_MUST int buf_add(struct buf *b, const void *p, size_t n, struct err *err);
+/* n bytes more, for the caller to write; NULL: no room (err). */
+static inline void *buf_more(struct buf *b, size_t n, struct err *err)
+{
+    if (KH_UNLIKELY(n > b->alloc - b->n) && buf_reserve(b, n, err) < 0) return NULL;
+    b->n += n;
+    return b->p + b->n - n;
+}
 KH_MUST int buf_printf(struct buf *b, struct err *err, const char *fmt, ...) KH_PRINTF(3, 4);
 
 /* Give memory back when more than keep_bytes are allocated; the content goes too. */

@@ -15,6 +15,7 @@ static const char exec[] = "*1\r\n$4\r\nEXEC\r\n";
 #define NAME_MAX_BYTES 96
 #define LONG_ARG_BYTES (64u << 10) /* goes into the store without a detour */
 #define MARKS_BYTES    (16u << 20) /* of one batch: 700,000 */
+#define ROUTES_BYTES   (16u << 20) /* of one batch: 1,000,000 */
 #define OOM_TRIES      3           /* then a batch is taken apart */
 
 void batch_init(struct batch *b, const char *store_dir, uint64_t max_bytes)
@@ -23,6 +24,7 @@ void batch_init(struct batch *b, const char *store_dir, uint64_t max_bytes)
     store_init(&b->st, BATCH_MEM_BYTES, max_bytes, store_dir);
     buf_init(&b->scratch, 64u << 20);
     buf_init(&b->marks, MARKS_BYTES);
+    buf_init(&b->routes, ROUTES_BYTES);
 }
 
 void batch_release(struct batch *b)
@@ -30,12 +32,14 @@ void batch_release(struct batch *b)
     store_release(&b->st);
     buf_release(&b->scratch);
     buf_release(&b->marks);
+    buf_release(&b->routes);
 }
 
 int batch_begin(struct batch *b, int64_t db, struct err *err)
 {
     store_clear(&b->st);
     buf_clear(&b->marks);
+    buf_clear(&b->routes);
     b->together = b->sealed = false;
     b->whole.n = 0;
     b->n = b->end_offset = b->end_db = b->data_cmds = 0;
@@ -60,8 +64,10 @@ void batch_mark_at(struct batch *b, uint64_t offset, uint64_t db)
 
 void batch_back(struct batch *b)
 {
+    size_t routes = (size_t)b->whole.n * sizeof(struct batch_route);
     store_cut(&b->st, b->whole.bytes);
     b->n = b->whole.n;
+    if (b->routes.n > routes) b->routes.n = routes;
     b->data_cmds = b->whole.data_cmds;
     b->db = b->whole.db;
 }
@@ -71,10 +77,21 @@ int batch_part(struct batch *b, const void *p, size_t n, struct err *err)
     return store_add(&b->st, p, n, err);
 }
 
+void batch_count(struct batch *b)
+{
+    struct err ignored;
+    struct batch_route *r;
+    bool all = b->routed && b->routes.n == b->n * sizeof(*r);
+    b->n++;
+    if (all && (r = buf_more(&b->routes, sizeof(*r), &ignored)) != NULL)
+        *r = (struct batch_route){.to = store_size(&b->st)};
+}
+
 int batch_raw(struct batch *b, struct span cmd, struct err *err)
 {
-    b->n++;
-    return store_add(&b->st, cmd.p, cmd.n, err);
+    if (store_put(&b->st, cmd.p, cmd.n, err) < 0) return -1;
+    batch_count(b);
+    return 0;
 }
 
 /* What stands in the scratch buffer, then a long argument, past it. */

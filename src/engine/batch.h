@@ -32,6 +32,14 @@ struct batch_whole { /* up to here a batch is whole: between commands, outside o
     uint64_t db;     /* the source's selected database there */
 };
 
+/* Which way a command goes on a cluster (engine/fan), as whoever put it into the batch knows. */
+struct batch_route {
+    uint64_t to; /* behind its bytes, in the store */
+    uint16_t slot;
+    bool known; /* all of it belongs to that slot; else it has to be looked at */
+    bool again; /* may be applied twice: cmd_is_idempotent() */
+};
+
 /* How the checkpoint is written; borrowed by the batches. */
 struct batch_checkpoint {
     struct span key;
@@ -51,8 +59,10 @@ struct batch {
     uint64_t data_cmds;  /* commands of the source in it */
     int64_t received_ms; /* unix ms: when its first command was received; 0 none */
     bool in_flight;
-    struct buf marks; /* struct batch_whole, ascending: units that can be sent by themselves */
-    bool together;    /* not to be taken apart: the marks do not tell all */
+    struct buf marks;  /* struct batch_whole, ascending: units that can be sent by themselves */
+    bool together;     /* not to be taken apart: the marks do not tell all */
+    bool routed;       /* the ways of its commands are kept ... */
+    struct buf routes; /* struct batch_route; of as many of the first as there was room for */
     struct batch_checkpoint *checkpoint; /* NULL none */
     bool guarded;     /* writes none, but is to come to nothing where somebody else has */
     bool sealed;      /* it has been added ... */
@@ -93,9 +103,16 @@ KH_MUST int batch_args(struct batch *b, size_t argc, const struct span *argv, st
 KH_MUST int batch_strs(struct batch *b, struct err *err, ...) __attribute__((sentinel));
 /* A command in pieces: its bytes, then batch_count(b) once. */
 KH_MUST int batch_part(struct batch *b, const void *p, size_t n, struct err *err);
-static inline void batch_count(struct batch *b)
+void batch_count(struct batch *b);
+/* The way of the last command. */
+static inline void batch_route(struct batch *b, uint16_t slot, bool again)
 {
-    b->n++;
+    struct batch_route *r = (struct batch_route *)(void *)b->routes.p;
+    size_t n = b->routes.n / sizeof(*r);
+    if (n == 0 || n != b->n) return;
+    r[n - 1].slot = slot;
+    r[n - 1].again = again;
+    r[n - 1].known = true;
 }
 
 /* Nothing more goes into it: add the checkpoint, when there is one. Position as of the last mark,

@@ -26,6 +26,7 @@
 #define FAN_NODES_MAX 256
 #define FAN_NO_NODE   0xffff
 #define FAN_MARKS     3
+#define FAN_MARK_MAX  96 /* of a mark's value (fan_mark.h) */
 
 struct fan_node {
     struct lane lane;
@@ -36,8 +37,10 @@ struct fan_node {
     uint64_t replies; /* due for it */
     /* Some of its slots, for the marks of the node: the ends are what moves away first. */
     uint16_t mark_slot[FAN_MARKS];
-    unsigned marking; /* so many such marks are on their way */
-    uint64_t flushed; /* the last FLUSHDB of the stream that it has had for certain */
+    unsigned marking;             /* so many such marks are on their way */
+    uint64_t flushed;             /* the last FLUSHDB of the stream that it has had for certain */
+    char mark_rest[FAN_MARK_MAX]; /* of all marks that it gets now, behind their o */
+    size_t mark_rest_n;
 };
 
 struct fan {

@@ -38,7 +38,7 @@ int fan_cross_refuse(struct fan *f, const struct fan_cmd *c, struct span key, co
 
 static bool has_had(const struct cross *x, uint16_t slot)
 {
-    return x->c.offset <= x->f->stream->slots[slot].o;
+    return x->c.when.offset <= x->f->stream->slots[slot].o;
 }
 
 static int add(struct cross *x, uint16_t slot, size_t argc, const struct span *argv, uint64_t in_at,

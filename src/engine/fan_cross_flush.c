@@ -60,7 +60,7 @@ static int read_main(struct flush *x, struct err *err)
 
 static bool has_had(const struct flush *x, uint16_t slot)
 {
-    return x->c->offset <= x->f->stream->slots[slot].o;
+    return x->c->when.offset <= x->f->stream->slots[slot].o;
 }
 
 /* Some of its slots have been emptied, and more has come into them: they were moved here from
@@ -99,7 +99,7 @@ static int put_node(struct flush *x, unsigned i, struct err *err)
     if (put_cmd(node, x->c->argc, x->c->argv, err) < 0) return -1;
     if (has_main && x->main.n && put_cmd(node, 3, set, err) < 0) return -1;
     node->replies++;
-    if (fan_put_mark(x->f, slot, x->f->stream->slots[slot].o, &node->out, err) < 0) return -1;
+    if (fan_put_mark(x->f, node, slot, x->f->stream->slots[slot].o, err) < 0) return -1;
     return x->bare[i] ? 0 : put_text(node, exec, sizeof(exec) - 1, err);
 }
 
@@ -111,7 +111,7 @@ static int put_all(struct flush *x, struct err *err)
         store_clear(&node->out);
         buf_clear(&node->order);
         if (!node->used || x->done[i]) continue;
-        x->done[i] = node->flushed >= x->c->offset || is_mixed(x, i);
+        x->done[i] = node->flushed >= x->c->when.offset || is_mixed(x, i);
         if (!x->done[i] && put_node(x, i, err) < 0) return -1;
     }
     return 0;
@@ -239,7 +239,7 @@ static void note_flushed(struct fan *f, uint64_t offset)
 static bool all_have_had(const struct flush *x)
 {
     for (unsigned i = 0; i < x->f->n; i++)
-        if (x->f->nodes[i]->used && x->f->nodes[i]->flushed < x->c->offset) return false;
+        if (x->f->nodes[i]->used && x->f->nodes[i]->flushed < x->c->when.offset) return false;
     return true;
 }
 
@@ -250,7 +250,7 @@ static int flush_all(struct flush *x, struct err *err)
     if (x->refused[0]) return fan_cross_refuse(x->f, x->c, span_of(NULL, 0), x->refused, err);
     if (delete_patiently(x, err) < 0 || fan_look(x->f, &moved, err) < 0) return -1;
     fan_recovered(x->f);
-    note_flushed(x->f, x->c->offset);
+    note_flushed(x->f, x->c->when.offset);
     return fan_tell(x->f, err);
 }
 

@@ -114,7 +114,7 @@ static int take_all(struct fan *f, const struct fan_cmd *c, enum fan_input what,
     struct inputs *in = f->stream->inputs;
     uint64_t told = f->stream->told_w;
     inputs_done(in, told > KEEP_BYTES ? told - KEEP_BYTES : 0);
-    if (inputs_begin(in, c->offset, n, err) < 0) return -1;
+    if (inputs_begin(in, c->when.offset, n, err) < 0) return -1;
     for (size_t i = 0; i < n; i++)
         if (take_one(f, what, keys[i], err) < 0) return -1;
     return inputs_end(in, err);
@@ -141,11 +141,11 @@ int fan_take_inputs(struct fan *f, const struct fan_cmd *c, enum fan_input what,
 {
     struct inputs *in = f->stream->inputs;
     size_t found;
-    int rc = inputs_find(in, c->offset, ret, &found, err);
+    int rc = inputs_find(in, c->when.offset, ret, &found, err);
     if (rc < 0) return -1;
     bool again = rc == 1;
     if (!again) {
-        if (!inputs_covers(in, c->offset) &&
+        if (!inputs_covers(in, c->when.offset) &&
             fan_cross_refuse(f, c, keys[0],
                              "it may have been applied before, and what it read of other slots is "
                              "not known any more (is the folder of this task not the one it had?); "
@@ -153,7 +153,7 @@ int fan_take_inputs(struct fan *f, const struct fan_cmd *c, enum fan_input what,
                              err) < 0)
             return -1;
         if (take_patiently(f, c, what, keys, n, err) < 0) return -1;
-        rc = inputs_find(in, c->offset, ret, &found, err);
+        rc = inputs_find(in, c->when.offset, ret, &found, err);
     }
     if (rc < 0) return -1;
     return rc == 1 && found == n ? again : err_set(err, ERR_INTERNAL, "inputs do not read back");

@@ -108,7 +108,7 @@ static int to_nodes(struct fan *f, struct batch *b, const struct fan_cmd *c, str
     if (!r->refused[0]) return 0;
     /* Loaded, or deleted, by the run before; the others may not have got it yet. */
     bool is_so = strstr(r->refused, "already exists") || strstr(r->refused, "not found");
-    if (is_so && c->offset <= f->stream->tolerate) {
+    if (is_so && c->when.offset <= f->stream->tolerate) {
         log_debug("passed over in a stretch that is sent again: %s", r->refused);
         return 0;
     }

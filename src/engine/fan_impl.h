@@ -29,14 +29,18 @@ struct fan_group { /* what of a stage concerns one slot; in order */
     uint64_t reply_at, replies; /* among its node's */
 };
 
+struct fan_when {    /* a command comes */
+    uint64_t offset; /* its own: those of the commands of one unit count up to the unit's end */
+    uint32_t unit;
+};
+
 /* A command of the batch, parsed. */
 struct fan_cmd {
     uint64_t from, to; /* in the store */
     size_t argc;
     struct span *argv; /* very long arguments are not at hand (p NULL) when the command is giant */
     const struct cmd_info *info;
-    uint64_t offset; /* its own: those of the commands of one unit count up to the unit's end */
-    uint32_t unit;
+    struct fan_when when;
 };
 
 struct fan_slot {
@@ -147,8 +151,8 @@ static inline bool fan_is_passing(const char *line)
     return fan_is_redirect(line) || refusal_classify(line) == REFUSAL_TRANSIENT;
 }
 
-/* "SET <mark of the slot> ...", as a command. */
-KH_MUST int fan_put_mark(struct fan *f, uint16_t slot, uint64_t o, struct store *to,
+/* "SET <mark of the slot> ..." to the node that has it. */
+KH_MUST int fan_put_mark(struct fan *f, struct fan_node *node, uint16_t slot, uint64_t o,
                          struct err *err);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "base/num.h"
 #include "engine/checkpoint_io.h"
+#include "engine/emit.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,10 +12,9 @@
 #define PAGE    1024 /* questions on their way at once */
 #define LATE_MS 10000
 
-size_t fan_mark_put(char out[FAN_MARK_MAX], const struct fan_mark *m)
+size_t fan_mark_put_rest(char out[FAN_MARK_MAX], const struct fan_mark *m)
 {
     char *p = out;
-    p += num_put_u64(p, m->o);
     *p++ = ' ';
     p += num_put_u64(p, m->w);
     *p++ = ' ';
@@ -42,7 +42,30 @@ int fan_mark_parse(struct fan_mark *ret, struct span value, struct err *err)
 
 size_t fan_mark_key(char out[FAN_KEY_MAX], const struct fan_place *p, uint16_t slot)
 {
-    return (size_t)snprintf(out, FAN_KEY_MAX, "%s{%s}", p->prefix, slot_tag(&p->tags, slot));
+    const char *tag = slot_tag(&p->tags, slot);
+    size_t n = strlen(tag);
+    memcpy(out, p->prefix, p->prefix_n);
+    char *at = out + p->prefix_n;
+    *at++ = '{';
+    memcpy(at, tag, n);
+    at[n] = '}';
+    return p->prefix_n + n + 2;
+}
+
+size_t fan_mark_set(uint8_t out[FAN_SET_MAX], const struct fan_place *p, uint16_t slot, uint64_t o,
+                    struct span rest)
+{
+    static const char set[] = "*3\r\n$3\r\nSET\r\n";
+    char text[NUM_INT64_CHARS];
+    size_t text_n = num_put_u64(text, o);
+    uint8_t *at = out;
+    memcpy(at, set, sizeof(set) - 1);
+    at = emit_head(at + sizeof(set) - 1, '$', p->prefix_n + strlen(slot_tag(&p->tags, slot)) + 2);
+    at = emit_crlf(at + fan_mark_key((char *)at, p, slot));
+    at = emit_head(at, '$', text_n + rest.n);
+    memcpy(at, text, text_n);
+    memcpy(at + text_n, rest.p, rest.n);
+    return (size_t)(emit_crlf(at + text_n + rest.n) - out);
 }
 
 int fan_place_new(struct fan_place **ret, struct span checkpoint_key, const char *load,
@@ -52,6 +75,7 @@ int fan_place_new(struct fan_place **ret, struct span checkpoint_key, const char
     if (!p) return err_set(err, ERR_NOMEM, "out of memory");
     snprintf(p->prefix, sizeof(p->prefix), "%.*s:%s:", (int)checkpoint_key.n,
              (const char *)checkpoint_key.p, load);
+    p->prefix_n = strlen(p->prefix);
     p->w = begin;
     p->db = db;
     p->o = calloc(SLOT_COUNT, sizeof(*p->o));

@@ -11,13 +11,13 @@
 
 #include "engine/fan.h"
 
-#define FAN_MARK_MAX 96 /* of the value */
-#define FAN_LOAD_MAX 9  /* of <load>, with its NUL */
+#define FAN_LOAD_MAX 9 /* of <load>, with its NUL */
 
 struct fan_mark {
     uint64_t o, w, f, d;
 };
-size_t fan_mark_put(char out[FAN_MARK_MAX], const struct fan_mark *m);
+/* Of its value, what stands behind o: " <w> <f> <d>". */
+size_t fan_mark_put_rest(char out[FAN_MARK_MAX], const struct fan_mark *m);
 /* ERR_FORMAT */
 KH_MUST int fan_mark_parse(struct fan_mark *ret, struct span value, struct err *err);
 
@@ -25,7 +25,8 @@ KH_MUST int fan_mark_parse(struct fan_mark *ret, struct span value, struct err *
 struct fan_place {
     struct slot_tags tags;
     char prefix[CHECKPOINT_KEY_MAX + FAN_LOAD_MAX + 1]; /* of the keys, with the ':' before '{' */
-    uint64_t *o;                                        /* by slot; 0 none */
+    size_t prefix_n;
+    uint64_t *o; /* by slot; 0 none */
     uint64_t w;  /* everything up to here is applied: the stream goes on there ... */
     uint64_t db; /* ... with this database of the source selected */
     struct {     /* by node: the last FLUSHDB that it has had for certain */
@@ -51,6 +52,11 @@ void fan_place_free(struct fan_place *p); /* NULL-safe */
 /* "keyhaul:checkpoint:<task>:<load>:{<tag>}". Returns its length. */
 #define FAN_KEY_MAX (CHECKPOINT_KEY_MAX + FAN_LOAD_MAX + 16)
 size_t fan_mark_key(char out[FAN_KEY_MAX], const struct fan_place *p, uint16_t slot);
+/* "SET <key> <value>" as a command; rest: of fan_mark_put_rest(), which marks that are written
+ * together have in common. Returns its length. */
+#define FAN_SET_MAX (FAN_KEY_MAX + FAN_MARK_MAX + 64)
+size_t fan_mark_set(uint8_t out[FAN_SET_MAX], const struct fan_place *p, uint16_t slot, uint64_t o,
+                    struct span rest);
 
 /* Delete all marks. ERR_BUSY, ERR_NET: not all are gone; it may be done again. */
 KH_MUST int fan_marks_clear(struct fan_place *p, struct cluster *c, struct err *err);

@@ -123,13 +123,23 @@ static int parse_stored(struct fan_stream *s, const struct store *st, uint64_t f
     return rc == 1 ? 0 : rc < 0 ? -1 : broken(err);
 }
 
-/* The command behind those dealt with. Its unit, and its offset within it. */
+/* The unit of the command behind those dealt with, and its offset within that. */
+static struct fan_when when(struct fan_stream *s, const struct batch *b)
+{
+    const struct batch_whole *w = (const struct batch_whole *)(const void *)b->marks.p;
+    size_t n = b->marks.n / sizeof(*w);
+    while (s->unit < n && w[s->unit].n <= s->next_n)
+        s->unit++;
+    bool last = s->unit == n;
+    uint64_t end = last ? b->n : w[s->unit].n, offset = last ? b->end_offset : w[s->unit].offset;
+    return (struct fan_when){.offset = offset - (end - 1 - s->next_n), .unit = s->unit};
+}
+
 static int next_command(struct fan_stream *s, const struct batch *b, struct fan_cmd *c,
                         struct err *err)
 {
     const struct store *st = &b->st;
-    const struct batch_whole *w = (const struct batch_whole *)(const void *)b->marks.p;
-    size_t n_marks = b->marks.n / sizeof(*w), n = 0;
+    size_t n = 0;
     *c = (struct fan_cmd){.from = s->next_at};
     int rc = 0;
     if (s->next_at < st->mem.n)
@@ -141,12 +151,7 @@ static int next_command(struct fan_stream *s, const struct batch *b, struct fan_
     c->argc = s->argv.n / sizeof(struct span);
     if (c->argc == 0) return broken(err);
     c->info = cmd_find(c->argv[0]);
-    while (s->unit < n_marks && w[s->unit].n <= s->next_n)
-        s->unit++;
-    bool last = s->unit == n_marks;
-    uint64_t end = last ? b->n : w[s->unit].n, offset = last ? b->end_offset : w[s->unit].offset;
-    c->unit = s->unit;
-    c->offset = offset - (end - 1 - s->next_n);
+    c->when = when(s, b);
     return 0;
 }
 
@@ -162,32 +167,35 @@ static struct fan_group *group_for(struct fan_stream *s, uint16_t slot, struct e
 {
     struct fan_slot *at = &s->slots[slot];
     if (at->stamp == s->stamp) return fan_group(s, at->group);
-    struct fan_group g = {
-        .slot = slot, .first = FAN_NONE, .last = FAN_NONE, .unit = FAN_NONE, .bare = true};
     at->stamp = s->stamp;
     at->group = fan_groups(s);
-    if (buf_add(&s->groups, &g, sizeof(g), err) < 0) return NULL;
-    return fan_group(s, at->group);
+    struct fan_group *g = buf_more(&s->groups, sizeof(*g), err);
+    if (g)
+        *g = (struct fan_group){
+            .slot = slot, .first = FAN_NONE, .last = FAN_NONE, .unit = FAN_NONE, .bare = true};
+    return g;
 }
 
-static int add_piece(struct fan_stream *s, const struct fan_cmd *c, uint16_t slot,
-                     struct fan_piece piece, struct err *err)
+static int add_piece(struct fan_stream *s, struct fan_when when, uint16_t slot,
+                     const struct fan_piece *piece, struct err *err)
 {
-    if (c->offset <= s->slots[slot].o) return 0; /* by the run before */
-    uint32_t at = (uint32_t)(s->pieces.n / sizeof(piece));
+    if (when.offset <= s->slots[slot].o) return 0; /* by the run before */
+    uint32_t at = (uint32_t)(s->pieces.n / sizeof(*piece));
     struct fan_group *g = group_for(s, slot, err);
-    piece.next = FAN_NONE;
-    if (!g || buf_add(&s->pieces, &piece, sizeof(piece), err) < 0) return -1;
+    struct fan_piece *p = g ? buf_more(&s->pieces, sizeof(*p), err) : NULL;
+    if (!p) return -1;
+    *p = *piece;
+    p->next = FAN_NONE;
     if (g->first == FAN_NONE)
         g->first = at;
     else
         fan_piece(s, g->last)->next = at;
     /* What belongs together, a transaction of the source or a command and its deadline, stays so.
      */
-    g->bare &= piece.again && g->unit != c->unit;
+    g->bare &= piece->again && g->unit != when.unit;
     g->last = at;
-    g->unit = c->unit;
-    g->offset = c->offset;
+    g->unit = when.unit;
+    g->offset = when.offset;
     g->n++;
     return 0;
 }
@@ -197,7 +205,7 @@ static int add_raw(struct fan_stream *s, const struct fan_cmd *c, uint16_t slot,
     struct fan_piece piece = {.from = c->from,
                               .to = c->to,
                               .again = c->info && cmd_is_idempotent(c->info, c->argc, c->argv)};
-    return add_piece(s, c, slot, piece, err);
+    return add_piece(s, c->when, slot, &piece, err);
 }
 
 /* A command of ours in its place. */
@@ -209,7 +217,7 @@ static int add_made(struct fan_stream *s, const struct fan_cmd *c, size_t argc,
                               .again = cmd_is_idempotent(cmd_find(argv[0]), argc, argv)};
     if (resp_put_cmd(&s->extra, argc, argv, err) < 0) return -1;
     piece.to = s->extra.n;
-    return add_piece(s, c, slot_of(argv[1]), piece, err);
+    return add_piece(s, c->when, slot_of(argv[1]), &piece, err);
 }
 
 /* --- keys --- */
@@ -326,10 +334,9 @@ static int route(struct fan_stream *s, const struct fan_cmd *c, struct err *err)
 {
     const size_t *index;
     size_t n;
-    if (KH_LIKELY(c->info && c->info->layout == CMD_LAYOUT_RANGE && c->info->first_key > 0 &&
-                  c->info->first_key == c->info->last_key &&
-                  (size_t)c->info->first_key < c->argc)) {
-        struct span key = c->argv[c->info->first_key];
+    size_t only = c->info ? cmd_only_key(c->info, c->argc) : 0;
+    if (only) {
+        struct span key = c->argv[only];
         return key.p ? add_raw(s, c, slot_of(key), err) : too_large(c, err);
     }
     if (is_giant(c) && c->info && c->info->layout != CMD_LAYOUT_RANGE) return too_large(c, err);
@@ -350,11 +357,27 @@ void fan_stage_begin(struct fan_stream *s)
     s->stamp++;
 }
 
+/* Commands whose way is known, up to one that has to be looked at. */
+static int take_known(struct fan_stream *s, const struct batch *b, struct err *err)
+{
+    const struct batch_route *r = (const struct batch_route *)(const void *)b->routes.p;
+    uint64_t n = b->routes.n / sizeof(*r);
+    for (; s->next_n < n && r[s->next_n].known; s->next_n++) {
+        const struct batch_route *one = &r[s->next_n];
+        struct fan_piece piece = {.from = s->next_at, .to = one->to, .again = one->again};
+        if (add_piece(s, when(s, b), one->slot, &piece, err) < 0) return -1;
+        s->next_at = one->to;
+    }
+    return 0;
+}
+
 int fan_split(struct fan *f, struct batch *b, struct fan_cmd *ret, struct err *err)
 {
     struct fan_stream *s = f->stream;
     fan_stage_begin(s);
-    while (s->next_n < b->n) {
+    for (;;) {
+        if (take_known(s, b, err) < 0) return -1;
+        if (s->next_n == b->n) return 0;
         int rc = next_command(s, b, ret, err);
         if (rc == 0) rc = route(s, ret, err);
         if (rc < 0) return -1;
@@ -362,7 +385,6 @@ int fan_split(struct fan *f, struct batch *b, struct fan_cmd *ret, struct err *e
         pass(s, ret);
         if (rc == 1) return 1;
     }
-    return 0;
 }
 
 /* --- stages of others' making --- */
@@ -384,7 +406,7 @@ int fan_stage_add(struct fan_stream *s, const struct fan_cmd *c, uint16_t slot, 
         if (buf_add(&s->extra, "\r\n", 2, err) < 0) return -1;
     }
     piece.to = s->extra.n;
-    return add_piece(s, c, slot, piece, err);
+    return add_piece(s, c->when, slot, &piece, err);
 }
 
 /* --- pieces --- */
@@ -419,8 +441,8 @@ int fan_copy_piece(struct fan_stream *s, const struct batch *b, const struct fan
     const struct store *st = &b->st;
     uint8_t tmp[16384];
     if (p->extra) return copy_extra(s, p, to, err);
-    if (p->to <= st->mem.n)
-        return store_add(to, st->mem.p + p->from, (size_t)(p->to - p->from), err);
+    if (KH_LIKELY(p->to <= st->mem.n))
+        return store_put(to, st->mem.p + p->from, (size_t)(p->to - p->from), err);
     for (uint64_t at = p->from; at < p->to;) {
         size_t want = p->to - at < sizeof(tmp) ? (size_t)(p->to - at) : sizeof(tmp);
         ssize_t n = store_read(st, at, tmp, want, err);

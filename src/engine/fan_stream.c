@@ -103,26 +103,28 @@ uint64_t fan_told(const struct fan *f)
 
 /* --- sending --- */
 
-int fan_put_mark(struct fan *f, uint16_t slot, uint64_t o, struct store *to, struct err *err)
+/* All that the marks which a node gets now have in common. */
+static void note_rest(const struct fan *f, struct fan_node *node)
 {
     struct fan_stream *s = f->stream;
-    uint64_t f_of_node = fan_node_of(f, slot)->flushed;
-    struct fan_mark m = {.o = o,
-                         .w = s->place->w,
-                         .f = f_of_node > s->flushed ? f_of_node : s->flushed,
+    struct fan_mark m = {.w = s->place->w,
+                         .f = node->flushed > s->flushed ? node->flushed : s->flushed,
                          .d = s->place->db};
-    char key[FAN_KEY_MAX], value[FAN_MARK_MAX];
-    struct span set[] = {span_str("SET"), span_of(key, fan_mark_key(key, s->place, slot)),
-                         span_of(value, fan_mark_put(value, &m))};
-    uint8_t room[FAN_KEY_MAX + FAN_MARK_MAX + 64];
-    struct buf b = {.p = room, .alloc = sizeof(room), .cap = sizeof(room)};
-    if (resp_put_cmd(&b, 3, set, err) < 0) return -1;
-    return store_add(to, b.p, b.n, err);
+    node->mark_rest_n = fan_mark_put_rest(node->mark_rest, &m);
 }
 
-static int put_text(struct store *to, const char *text, size_t n, struct err *err)
+static int put_mark(const struct fan *f, struct fan_node *node, uint16_t slot, uint64_t o,
+                    struct err *err)
 {
-    return store_add(to, text, n, err);
+    uint8_t set[FAN_SET_MAX];
+    struct span rest = span_of(node->mark_rest, node->mark_rest_n);
+    return store_put(&node->out, set, fan_mark_set(set, f->stream->place, slot, o, rest), err);
+}
+
+int fan_put_mark(struct fan *f, struct fan_node *node, uint16_t slot, uint64_t o, struct err *err)
+{
+    note_rest(f, node);
+    return put_mark(f, node, slot, o, err);
 }
 
 static int put_group(struct fan *f, const struct batch *b, uint32_t at, struct err *err)
@@ -132,18 +134,21 @@ static int put_group(struct fan *f, const struct batch *b, uint32_t at, struct e
     struct fan_node *node = fan_node_of(f, g->slot);
     g->reply_at = node->replies;
     g->replies = g->n;
-    if (!g->bare && put_text(&node->out, multi, sizeof(multi) - 1, err) < 0) return -1;
+    if (!g->bare && store_put(&node->out, multi, sizeof(multi) - 1, err) < 0) return -1;
     for (uint32_t i = g->first; i != FAN_NONE; i = fan_piece(s, i)->next)
         if (!fan_piece(s, i)->dropped && fan_copy_piece(s, b, fan_piece(s, i), &node->out, err) < 0)
             return -1;
     if (!g->bare) {
-        if (fan_put_mark(f, g->slot, g->offset, &node->out, err) < 0 ||
-            put_text(&node->out, exec, sizeof(exec) - 1, err) < 0)
+        if (put_mark(f, node, g->slot, g->offset, err) < 0 ||
+            store_put(&node->out, exec, sizeof(exec) - 1, err) < 0)
             return -1;
         g->replies += 3;
     }
     node->replies += g->replies;
-    return buf_add(&node->order, &at, sizeof(at), err);
+    uint32_t *order = buf_more(&node->order, sizeof(at), err);
+    if (!order) return -1;
+    *order = at;
+    return 0;
 }
 
 /* Before anything else that a node gets. */
@@ -155,7 +160,7 @@ static int put_marks(struct fan *f, struct err *err)
         for (unsigned k = 0; k < FAN_MARKS; k++) {
             uint16_t slot = node->mark_slot[k];
             if (k && slot == node->mark_slot[k - 1]) continue;
-            if (fan_put_mark(f, slot, f->stream->slots[slot].o, &node->out, err) < 0) return -1;
+            if (put_mark(f, node, slot, f->stream->slots[slot].o, err) < 0) return -1;
             node->marking++;
             node->replies++;
         }
@@ -188,6 +193,7 @@ static int send_groups(struct fan *f, const struct batch *b, bool tell, struct e
         buf_clear(&f->nodes[i]->order);
         f->nodes[i]->replies = 0;
         f->nodes[i]->marking = 0;
+        note_rest(f, f->nodes[i]);
     }
     if ((tell || s->joined || clock_mono_ms() - s->told_ms >= TELL_MS) && put_marks(f, err) < 0)
         return -1;

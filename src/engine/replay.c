@@ -620,6 +620,7 @@ int replay_init(struct replay *rp, const struct replay_config *cfg, struct err *
     for (int i = 0; i < 2; i++) {
         batch_init(&rp->batch[i], cfg->store_dir, cfg->store_max_bytes);
         rp->batch[i].checkpoint = cfg->checkpoint;
+        rp->batch[i].routed = cfg->pl->fan != NULL;
         if (batch_begin(&rp->batch[i], cfg->pl->lane.db, err) < 0) return -1;
     }
     /* Deadlines that are settled belong to the stream's own place as well. */

@@ -45,6 +45,8 @@ struct replay {
     struct buf turned; /* a payload of another type */
     struct replay_old *old;
     const struct cmd_info *info; /* of the command at hand as it came, NULL unknown */
+    struct span slotted;         /* its key, when the slot of that has been worked out ... */
+    uint16_t slot;
     struct batch batch[2];
     unsigned cur;
     struct batch_checkpoint *checkpoint; /* written with each batch; NULL: none */

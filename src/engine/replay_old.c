@@ -351,6 +351,17 @@ static int apply(struct replay *rp, const struct cmd_info *info, const struct ro
     return old_drop(rp);
 }
 
+/* A command of one key, which is by far the most there is: where it goes. */
+static void route(struct replay *rp, const struct cmd_info *info, const struct old_cmd *c)
+{
+    size_t at = info ? cmd_only_key(info, c->argc) : 0;
+    if (at == 0) return;
+    struct span key = c->argv[at];
+    bool known = key.p == rp->slotted.p && key.n == rp->slotted.n;
+    batch_route(replay_batch(rp), known ? rp->slot : slot_of(key),
+                cmd_is_idempotent(info, c->argc, c->argv));
+}
+
 int replay_put(struct replay *rp, const struct cmd_info *info, struct span raw, size_t argc,
                struct span *argv, struct err *err)
 {
@@ -363,7 +374,10 @@ int replay_put(struct replay *rp, const struct cmd_info *info, struct span raw, 
         int rc = apply(rp, info, &rows[i], &c, err);
         if (rc <= 0) return rc;
     }
-    return raw.n && c.argc == argc ? batch_raw(b, raw, err) : batch_args(b, c.argc, c.argv, err);
+    bool as_it_came = raw.n && c.argc == argc;
+    if ((as_it_came ? batch_raw(b, raw, err) : batch_args(b, c.argc, c.argv, err)) < 0) return -1;
+    if (b->routed) route(rp, info, &c);
+    return 0;
 }
 
 int old_put(struct replay *rp, size_t argc, struct span *argv, struct err *err)

@@ -25,7 +25,7 @@ static inline struct span replay_put_i64(struct replay_num *t, int64_t v)
 /* --- replay_shard.c: of a source that is one shard of a cluster --- */
 
 /* Is the command of a key of the shard's own slots, or of none? Always, of other sources. */
-bool replay_is_own(const struct replay *rp, const struct cmd_info *info, size_t argc,
+bool replay_is_own(struct replay *rp, const struct cmd_info *info, size_t argc,
                    const struct span *argv);
 /* FLUSHDB of the database at hand, FLUSHALL: on the target just keys of the shard's slots go. */
 KH_MUST int replay_flush_shard(struct replay *rp, bool all, struct err *err);

@@ -7,14 +7,17 @@
 
 /* --- keys --- */
 
-bool replay_is_own(const struct replay *rp, const struct cmd_info *info, size_t argc,
+bool replay_is_own(struct replay *rp, const struct cmd_info *info, size_t argc,
                    const struct span *argv)
 {
     const struct slot_set *slots = rp->pl->cfg->slots;
+    rp->slotted = span_of(NULL, 0);
     if (!slots || !info) return true;
     size_t at = cmd_first_key(info, argc, argv); /* the others are of the same slot */
     if (at == 0 || at >= argc) return true;
     uint16_t slot = slot_of(argv[at]);
+    rp->slotted = argv[at];
+    rp->slot = slot;
     if (KH_LIKELY(slot_set_has(slots, slot))) return true;
     return rp->adopt && rp->adopt->slot == slot && adopt_takes(rp->adopt, info, argc, argv);
 }

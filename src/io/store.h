@@ -31,6 +31,16 @@ static inline uint64_t store_size(const struct store *s)
 
 KH_MUST int store_add(struct store *s, const void *p, size_t n, struct err *err);
 
+/* The same, of few bytes, for which there mostly is room. */
+KH_MUST static inline int store_put(struct store *s, const void *p, size_t n, struct err *err)
+{
+    bool fits = n <= s->mem.alloc - s->mem.n && s->mem.n + n <= s->max_bytes;
+    if (KH_UNLIKELY(s->disk_bytes || !fits)) return store_add(s, p, n, err);
+    memcpy(s->mem.p + s->mem.n, p, n);
+    s->mem.n += n;
+    return 0;
+}
+
 /* Overwrite n bytes at `at`, all within what was added. */
 KH_MUST int store_patch(struct store *s, uint64_t at, const void *p, size_t n, struct err *err);
 

@@ -79,6 +79,13 @@ const struct cmd_info *cmd_find(struct span name);
 /* Index of the first key in argv, for naming a refused write; 0 when it has none. */
 size_t cmd_first_key(const struct cmd_info *c, size_t argc, const struct span *argv);
 
+/* Where its one key is, when the table tells that it has one; 0: it has to be looked for. */
+static inline size_t cmd_only_key(const struct cmd_info *c, size_t argc)
+{
+    bool one = c->layout == CMD_LAYOUT_RANGE && c->first_key > 0 && c->first_key == c->last_key;
+    return one && (size_t)c->first_key < argc ? (size_t)c->first_key : 0;
+}
+
 /* All key positions, for routing, in the order COMMAND GETKEYS gives them: writes up to max
  * indexes, returns how many there are in all, -1 when they cannot be told (malformed; nothing is
  * written then that means anything). The same key may be named twice. */

@@ -146,6 +146,41 @@ static void back_to_the_mark(void **state)
     applied(&f, "MULTI\nSET a 1\nSET b 2\nEXEC\n");
 }
 
+/* What is said of a command's way goes with it when it is taken back. */
+static void ways_of_commands(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f, NULL, 0, false);
+    const struct batch_route *r;
+    add(&f, "SET a 1");
+    batch_route(&f.b, 1, true);
+    assert_int_equal(f.b.routes.n, 0); /* nobody asked for it */
+    f.b.routed = true;
+    assert_int_equal(batch_begin(&f.b, 0, &f.g->err), 0);
+    add(&f, "SET a 1|SET b 2");
+    batch_route(&f.b, 7, true);
+    batch_mark(&f.b);
+    add(&f, "SET c 3");
+    batch_route(&f.b, 8, true);
+    batch_back(&f.b);
+    add(&f, "SET d 4");
+    r = (const struct batch_route *)(const void *)f.b.routes.p;
+    assert_int_equal(f.b.routes.n, 3 * sizeof(*r));
+    assert_true(!r[0].known && r[1].known && r[1].again && r[1].slot == 7 && !r[2].known);
+    assert_int_equal(r[2].to, batch_bytes(&f.b));
+    assert_true(r[0].to < r[1].to && r[1].to < r[2].to);
+
+    /* One is missing: nothing is said of those behind it. */
+    f.b.routes.n -= sizeof(*r);
+    add(&f, "SET e 5");
+    batch_route(&f.b, 9, true);
+    assert_int_equal(f.b.routes.n, 2 * sizeof(*r));
+    assert_true(r[1].slot == 7);
+    lane_rig_end(f.g);
+    teardown(&f);
+}
+
 /* Full at 128 KB or 2048 commands. */
 static void full(void **state)
 {
@@ -691,6 +726,7 @@ int main(void)
         cmocka_unit_test(ways_to_add),
         cmocka_unit_test(selects),
         cmocka_unit_test(back_to_the_mark),
+        cmocka_unit_test(ways_of_commands),
         cmocka_unit_test(full),
         cmocka_unit_test(single_again),
         cmocka_unit_test(whole_batch_again),

@@ -48,6 +48,15 @@ static void kit_free(struct kit *k)
     free(k);
 }
 
+/* As the replay does, where that is asked for. */
+static void add(struct kit *k, size_t argc, const struct span *argv)
+{
+    const struct cmd_info *info = cmd_find(argv[0]);
+    size_t at = info ? cmd_only_key(info, argc) : 0;
+    assert_int_equal(batch_args(&k->b, argc, argv, &k->err), 0);
+    if (at) batch_route(&k->b, slot_of(argv[at]), cmd_is_idempotent(info, argc, argv));
+}
+
 /* "SET {1}a v|INCR b;": '|' within a unit, ';' ends it. Offsets: 1000, 1010 ... of units. */
 static void put(struct kit *k, const char *text)
 {
@@ -60,7 +69,7 @@ static void put(struct kit *k, const char *text)
             argv[argc++] = span_of(text + at, word);
             at += word + 1;
         }
-        assert_int_equal(batch_args(&k->b, argc, argv, &k->err), 0);
+        add(k, argc, argv);
         text += n;
         if (*text == ';') batch_mark_at(&k->b, offset += 10, 0);
         if (*text) text++;
@@ -118,17 +127,21 @@ static int split(struct kit *k, struct fan_cmd *ret)
     return rc;
 }
 
-/* All in one stage, as `want`. */
+/* All in one stage, as `want`, whether it is known where commands go or not. */
 static void assert_groups(const char *batch, const char *want)
 {
-    struct kit *k = kit_new();
-    struct fan_cmd c;
-    put(k, batch);
-    fan_split_begin(k->fan.stream);
-    assert_int_equal(split(k, &c), 0);
-    assert_string_equal(groups(k), want);
-    assert_int_equal(k->fan.stream->next_n, k->b.n);
-    kit_free(k);
+    for (int routed = 0; routed < 2; routed++) {
+        struct kit *k = kit_new();
+        struct fan_cmd c;
+        k->b.routed = routed;
+        put(k, batch);
+        assert_int_equal(k->b.routes.n, routed * k->b.n * sizeof(struct batch_route));
+        fan_split_begin(k->fan.stream);
+        assert_int_equal(split(k, &c), 0);
+        assert_string_equal(groups(k), want);
+        assert_int_equal(k->fan.stream->next_n, k->b.n);
+        kit_free(k);
+    }
 }
 
 static void one_group_for_each_slot(void **state)
@@ -197,14 +210,15 @@ static void others_come_by_themselves(void **state)
     (void)state;
     struct kit *k = kit_new();
     struct fan_cmd c;
+    k->b.routed = true;
     put(k, "SET {1}a v;RENAME {1}a {2}a;FLUSHDB;SET {1}a w;RENAME {1}a {1}b;");
     fan_split_begin(k->fan.stream);
     assert_int_equal(split(k, &c), 0); /* what is before it, first */
     assert_string_equal(groups(k), "(bare 1000 SET {1}a v)");
     assert_int_equal(split(k, &c), 1);
-    assert_true(span_is(c.argv[0], "RENAME") && c.offset == 1010 && c.argc == 3);
+    assert_true(span_is(c.argv[0], "RENAME") && c.when.offset == 1010 && c.argc == 3);
     assert_int_equal(split(k, &c), 1);
-    assert_true(span_is(c.argv[0], "FLUSHDB") && c.offset == 1020);
+    assert_true(span_is(c.argv[0], "FLUSHDB") && c.when.offset == 1020);
     assert_int_equal(split(k, &c), 0);
     assert_string_equal(groups(k), "(1040 SET {1}a w, RENAME {1}a {1}b)");
     kit_free(k);
@@ -219,7 +233,7 @@ static void put_long(struct kit *k, const char *name, const char *key, size_t n,
     memset(value, 'x', n);
     struct span argv[] = {span_str(name), span_str(key), span_of(value, n),
                           span_str(more ? more : "")};
-    assert_int_equal(batch_args(&k->b, more ? 4 : 3, argv, &k->err), 0);
+    add(k, more ? 4 : 3, argv);
     free(value);
     k->b.end_offset = k->b.end_offset ? k->b.end_offset + 10 : 1000;
     batch_mark_at(&k->b, k->b.end_offset, 0);
@@ -239,11 +253,11 @@ static void assert_long_piece(struct kit *k, uint32_t group, size_t n)
     store_release(&st);
 }
 
-static void commands_on_disk(void **state)
+static void split_of_disk(bool routed)
 {
-    (void)state;
     struct kit *k = kit_new();
     struct fan_cmd c;
+    k->b.routed = routed;
     put_long(k, "SET", "{1}a", BATCH_MEM_BYTES - 100, NULL);
     put_long(k, "SET", "{2}a", 50, NULL); /* across the edge */
     put_long(k, "APPEND", "{3}a", 3u << 20, NULL);
@@ -260,6 +274,13 @@ static void commands_on_disk(void **state)
         assert_long_piece(k, i, size[i]);
     }
     kit_free(k);
+}
+
+static void commands_on_disk(void **state)
+{
+    (void)state;
+    split_of_disk(false);
+    split_of_disk(true);
 }
 
 static void too_long_to_be_split(void **state)
@@ -323,7 +344,7 @@ static void with_what_lies_in_a_file(void **state)
     assert_int_equal(inputs_end(s->inputs, &k->err), 0);
     assert_int_equal(inputs_find(s->inputs, 1000, &v, &n, &k->err), 1);
 
-    struct fan_cmd c = {.offset = 1000};
+    struct fan_cmd c = {.when = {.offset = 1000}};
     struct span restore[] = {span_str("RESTORE"),
                              span_str("{1}t"),
                              span_str("0"),

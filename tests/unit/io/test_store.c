@@ -154,6 +154,34 @@ static void test_no_folder(void **state)
     store_release(&s);
 }
 
+/* store_put() where store_add() is meant: at the edges as well. */
+static void test_put_is_add(void **state)
+{
+    (void)state;
+    struct store a, b;
+    struct err err;
+    char text[64], back_a[400], back_b[400];
+    for (size_t i = 0; i < sizeof(text); i++)
+        text[i] = (char)i;
+    store_init(&a, 100, 300, dir);
+    store_init(&b, 100, 300, dir);
+    for (int i = 0; i < 200; i++) {
+        size_t n = below(sizeof(text));
+        int rc = store_add(&a, text, n, &err);
+        assert_int_equal(store_put(&b, text, n, &err), rc);
+        assert_int_equal(store_size(&b), store_size(&a));
+        assert_int_equal(b.mem.n, a.mem.n);
+        if (rc == 0) continue;
+        assert_int_equal(store_read(&a, 0, back_a, 400, &err), store_size(&a));
+        assert_int_equal(store_read(&b, 0, back_b, 400, &err), store_size(&a));
+        assert_memory_equal(back_b, back_a, store_size(&a));
+        store_cut(&a, n);
+        store_cut(&b, n);
+    }
+    store_release(&a);
+    store_release(&b);
+}
+
 static void test_shortened_file(void **state)
 {
     (void)state;
@@ -176,6 +204,7 @@ int main(void)
         cmocka_unit_test(test_memory_and_file),
         cmocka_unit_test(test_clear_gives_blocks_back),
         cmocka_unit_test(test_no_folder),
+        cmocka_unit_test(test_put_is_add),
         cmocka_unit_test(test_shortened_file),
     };
     return cmocka_run_group_tests_name("store", tests, make_root, drop_root);
