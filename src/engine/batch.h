@@ -25,6 +25,9 @@
 #define BATCH_MEM_BYTES   (1u << 20)
 #define BATCH_CLOSE_BYTES (128u << 10) /* full enough to be sent */
 #define BATCH_CLOSE_CMDS  2048
+/* For a cluster so many times as much: it is shared out among nodes, and each slot's share of what
+ * must not be applied twice has a transaction around it, the cheaper the more is in it. */
+#define BATCH_ROUTED_TIMES 2
 
 struct batch_whole { /* up to here a batch is whole: between commands, outside of transactions */
     uint64_t n;      /* commands before it */
@@ -92,7 +95,8 @@ static inline uint64_t batch_bytes(const struct batch *b)
 }
 static inline bool batch_full(const struct batch *b)
 {
-    return store_size(&b->st) >= BATCH_CLOSE_BYTES || b->n >= BATCH_CLOSE_CMDS;
+    uint64_t times = b->routed ? BATCH_ROUTED_TIMES : 1;
+    return store_size(&b->st) >= times * BATCH_CLOSE_BYTES || b->n >= times * BATCH_CLOSE_CMDS;
 }
 
 /* SELECT, when another database is selected. */

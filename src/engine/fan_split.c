@@ -12,6 +12,7 @@
 #define GIANT_ARGS  64
 #define EXTRA_MAX   (64u << 20)
 #define NAME_BYTES  96
+#define AHEAD       8 /* slots come in any order, and what is known of them is 256 KB */
 
 void fan_split_begin(struct fan_stream *s)
 {
@@ -364,6 +365,7 @@ static int take_known(struct fan_stream *s, const struct batch *b, struct err *e
     uint64_t n = b->routes.n / sizeof(*r);
     for (; s->next_n < n && r[s->next_n].known; s->next_n++) {
         const struct batch_route *one = &r[s->next_n];
+        if (s->next_n + AHEAD < n) __builtin_prefetch(&s->slots[one[AHEAD].slot]);
         struct fan_piece piece = {.from = s->next_at, .to = one->to, .again = one->again};
         if (add_piece(s, when(s, b), one->slot, &piece, err) < 0) return -1;
         s->next_at = one->to;

@@ -62,7 +62,7 @@ int lane_init(struct lane *l, const struct lane_config *cfg, struct err *err)
                        .step_ctx = cfg->step_ctx};
     buf_init(&l->retry, 2 * OUT_BYTES + LANE_ITEMS * sizeof(struct lane_item));
     buf_init(&l->chunk, CHUNK_BYTES);
-    buf_init(&l->outcome.errors, LANE_ERRORS_MAX);
+    buf_init(&l->outcome.errors, l->peers ? LANE_PEERS_ERRORS_MAX : LANE_ERRORS_MAX);
     buf_init(&l->fence_told, IN_BYTES);
     resp_scan_init(&l->scan);
     l->scan.on_nested_error = on_nested_error;
@@ -402,14 +402,17 @@ static void call_reply(struct lane *l, const struct resp_reply *reply)
     o->seen++;
 }
 
-/* "+OK" and "+QUEUED" by the run: nearly all replies there are. */
+/* "+OK" and "+QUEUED" by the run, nearly all replies there are; of a call also what else tells no
+ * error. */
 static size_t take_plain(struct lane *l, const uint8_t *p, size_t n)
 {
     size_t replies = 0, used;
     if (l->calling) {
         struct lane_outcome *o = &l->outcome;
         if (o->seen >= o->main) return 0; /* that one is looked at */
-        used = resp_scan_plain(p, n, (size_t)(o->main - o->seen), &replies);
+        size_t max = (size_t)(o->main - o->seen);
+        used = o->integers ? resp_scan_plain(p, n, max, &replies)
+                           : resp_scan_quiet(p, n, max, &replies);
         o->seen += replies;
         return used;
     }
@@ -661,6 +664,7 @@ int lane_call_begin(struct lane *l, const struct lane_part *parts, unsigned n_pa
     l->outcome.seen = 0;
     l->outcome.n_errors = 0;
     buf_clear(&l->outcome.errors);
+    buf_trim(&l->outcome.errors, LANE_ERRORS_MAX);
     l->calling = true;
     l->heard_ms = clock_mono_ms();
     return send_call(l, err) < 0 ? -1 : 0;

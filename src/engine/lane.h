@@ -27,6 +27,8 @@
 #define LANE_ITEM_MAX   (256u << 10) /* largest item, bytes; larger ones are calls */
 #define LANE_PARTS_MAX  6
 #define LANE_ERRORS_MAX (256u << 10) /* error texts of one call kept, bytes */
+/* Of a batch for a cluster all are needed: three for each command where memory is wanting. */
+#define LANE_PEERS_ERRORS_MAX (4u << 20)
 
 enum lane_kind { LANE_KEY, LANE_FUNCTION };
 

@@ -99,5 +99,8 @@ KH_MUST int resp_scan_feed(struct resp_scan *s, const uint8_t *p, size_t n, size
 /* Fast path: how many bytes at p are "+OK\r\n" or "+QUEUED\r\n" repeated, and how many replies that
  * is, at most max. Only when the scanner is between replies. */
 size_t resp_scan_plain(const uint8_t *p, size_t n, size_t max, size_t *ret_replies);
+/* The same of all whole replies that tell no error and whose content nobody asks for: lines,
+ * integers, and arrays of those and of bulks. Others may be left to the scanner as well. */
+size_t resp_scan_quiet(const uint8_t *p, size_t n, size_t max, size_t *ret_replies);
 
 #endif

@@ -216,11 +216,72 @@ static int step(struct resp_scan *s, const uint8_t **p, const uint8_t *end, stru
     return err_set(err, ERR_INTERNAL, "reply scanner in state %u", s->state);
 }
 
+#define OK_LEN     5 /* "+OK\r\n" */
+#define QUEUED_LEN 9 /* "+QUEUED\r\n" */
+#define DIGITS_MAX 18
+
+/* "<digits>\r\n": where it ends, NULL: not all there, or something else. */
+static const uint8_t *pass_number(const uint8_t *q, const uint8_t *end, uint64_t *ret)
+{
+    uint64_t v = 0;
+    const uint8_t *first = q;
+    while (q < end && *q >= '0' && *q <= '9' && q - first < DIGITS_MAX)
+        v = v * 10 + (uint64_t)(*q++ - '0');
+    if (q == first || end - q < 2 || q[0] != '\r' || q[1] != '\n') return NULL;
+    *ret = v;
+    return q + 2;
+}
+
+static const uint8_t *pass_text(const uint8_t *q, const uint8_t *end)
+{
+    if (end - q >= OK_LEN && memcmp(q, "+OK\r\n", OK_LEN) == 0) return q + OK_LEN;
+    if (end - q >= QUEUED_LEN && memcmp(q, "+QUEUED\r\n", QUEUED_LEN) == 0) return q + QUEUED_LEN;
+    while (q < end && *q != '\r' && *q != '\n')
+        q++;
+    return end - q >= 2 && q[0] == '\r' && q[1] == '\n' ? q + 2 : NULL;
+}
+
+/* A whole value that is no aggregate and no error: where it ends. */
+static const uint8_t *pass_value(const uint8_t *q, const uint8_t *end, bool bulks)
+{
+    uint64_t n;
+    if (q == end) return NULL;
+    if (*q == '+') return pass_text(q, end);
+    if (*q == ':') return pass_number(end - q > 1 && q[1] == '-' ? q + 2 : q + 1, end, &n);
+    if (*q != '$' || !bulks) return NULL;
+    q = pass_number(q + 1, end, &n);
+    if (!q || (uint64_t)(end - q) < n + 2 || q[n] != '\r' || q[n + 1] != '\n') return NULL;
+    return q + n + 2;
+}
+
+/* An array of such values. */
+static const uint8_t *pass_array(const uint8_t *q, const uint8_t *end)
+{
+    uint64_t n;
+    q = pass_number(q + 1, end, &n);
+    while (q && n--)
+        q = pass_value(q, end, true);
+    return q;
+}
+
+/* Of an array's elements but the last those that are such values. */
+static void pass_elements(struct resp_scan *s, const uint8_t **p, const uint8_t *end)
+{
+    const uint8_t *q;
+    while (s->stack[0].left > 1 && (q = pass_value(*p, end, true)) != NULL) {
+        s->stack[0].left--;
+        s->top_index++;
+        *p = q;
+    }
+}
+
 int resp_scan_feed(struct resp_scan *s, const uint8_t *p, size_t n, size_t *ret_used,
                    struct err *err)
 {
     const uint8_t *q = p, *end = p + n;
     while (q < end) {
+        if (s->depth == 1 && s->state == SCAN_TYPE && !s->stack[0].attr) pass_elements(s, &q, end);
+        if (q == end) break;
         int rc = step(s, &q, end, err);
         if (rc < 0) return -1;
         if (rc == 0) continue;
@@ -230,9 +291,6 @@ int resp_scan_feed(struct resp_scan *s, const uint8_t *p, size_t n, size_t *ret_
     *ret_used = n;
     return 0;
 }
-
-#define OK_LEN     5 /* "+OK\r\n" */
-#define QUEUED_LEN 9 /* "+QUEUED\r\n" */
 
 size_t resp_scan_plain(const uint8_t *p, size_t n, size_t max, size_t *ret_replies)
 {
@@ -253,6 +311,24 @@ size_t resp_scan_plain(const uint8_t *p, size_t n, size_t max, size_t *ret_repli
         } else {
             break;
         }
+    }
+    *ret_replies = replies;
+    return (size_t)(q - p);
+}
+
+size_t resp_scan_quiet(const uint8_t *p, size_t n, size_t max, size_t *ret_replies)
+{
+    const uint8_t *q = p, *end = p + n;
+    size_t replies = 0;
+    while (replies < max && q < end) {
+        size_t run;
+        q += resp_scan_plain(q, (size_t)(end - q), max - replies, &run);
+        replies += run;
+        if (replies == max || q == end) break;
+        const uint8_t *to = *q == '*' ? pass_array(q, end) : pass_value(q, end, false);
+        if (!to) break;
+        q = to;
+        replies++;
     }
     *ret_replies = replies;
     return (size_t)(q - p);

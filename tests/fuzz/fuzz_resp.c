@@ -144,6 +144,31 @@ static void check_plain(const uint8_t *p, size_t n)
     check(at == bytes);
 }
 
+static void on_nested(void *ctx, size_t index, const char *line)
+{
+    (void)ctx;
+    (void)index;
+    (void)line;
+    check(false);
+}
+
+/* Likewise, and what it passes over tells no error. */
+static void check_quiet(const uint8_t *p, size_t n)
+{
+    struct resp_scan s;
+    struct err err;
+    size_t replies = 0, used = 0, at = 0, bytes = resp_scan_quiet(p, n, SIZE_MAX, &replies);
+    check(bytes <= n);
+    resp_scan_init(&s);
+    s.on_nested_error = on_nested;
+    for (size_t i = 0; i < replies; i++, at += used) {
+        check(resp_scan_feed(&s, p + at, n - at, &used, &err) == 1);
+        check(s.reply.type == '+' || s.reply.type == ':' || s.reply.type == '*');
+        check(!s.reply.is_null);
+    }
+    check(at == bytes);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 2) return 0;
@@ -159,6 +184,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     check_plain(p, n);
+    check_quiet(p, n);
     uint64_t h = scan_replies(p, n, n, how & 2);
     check(h == scan_replies(p, n, 1, how & 2));
     check(h == scan_replies(p, n, 2 + how / 4, how & 2));

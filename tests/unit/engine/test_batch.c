@@ -177,6 +177,13 @@ static void ways_of_commands(void **state)
     batch_route(&f.b, 9, true);
     assert_int_equal(f.b.routes.n, 2 * sizeof(*r));
     assert_true(r[1].slot == 7);
+
+    /* Shared out among nodes, so there is more of it. */
+    for (uint64_t i = f.b.n; i < BATCH_ROUTED_TIMES * BATCH_CLOSE_CMDS; i++) {
+        assert_false(batch_full(&f.b));
+        add(&f, "DEL a");
+    }
+    assert_true(batch_full(&f.b));
     lane_rig_end(f.g);
     teardown(&f);
 }

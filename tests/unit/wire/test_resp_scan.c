@@ -307,6 +307,44 @@ static void assert_plain(const char *text, size_t max, size_t want_bytes, size_t
     free(exact);
 }
 
+static void assert_quiet(const char *text, size_t max, size_t want_bytes, size_t want_replies)
+{
+    size_t n = strlen(text), replies = 99;
+    char *exact = malloc(n ? n : 1);
+    memcpy(exact, text, n);
+    assert_int_equal(resp_scan_quiet((uint8_t *)exact, n, max, &replies), want_bytes);
+    assert_int_equal(replies, want_replies);
+    free(exact);
+}
+
+static void quiet_runs(void **state)
+{
+    (void)state;
+    assert_quiet("", 10, 0, 0);
+    assert_quiet(":1\r\n+OK\r\n:-12\r\n+PONG\r\n", 10, 22, 4);
+    assert_quiet(":1\r\n+OK\r\n:-12\r\n+PONG\r\n", 2, 9, 2);
+    assert_quiet("+OK\r\n+QUEUED\r\n*2\r\n:5\r\n+OK\r\n+OK\r\n-ERR\r\n", 10, 32, 4);
+    assert_quiet("*3\r\n$3\r\na\rb\r\n$0\r\n\r\n+x\r\n*0\r\n", 10, 27, 2);
+    assert_quiet("$3\r\nabc\r\n", 10, 0, 0); /* somebody may ask for it */
+    static const char *const others[] = {"-ERR\r\n",
+                                         "*-1\r\n",
+                                         "*2\r\n:1\r\n-ERR\r\n",
+                                         "*1\r\n*1\r\n:1\r\n",
+                                         "*1\r\n$-1\r\n",
+                                         "+a\nb\r\n",
+                                         ":\r\n",
+                                         ":-\r\n",
+                                         ":1x\r\n",
+                                         "*2\r\n:1\r\n",
+                                         "*1\r\n$2\r\nabc\r\n",
+                                         ":1234567890123456789\r\n",
+                                         "_\r\n",
+                                         ":1\r",
+                                         "*1\r\n$9\r\nab\r\n"};
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+        assert_quiet(others[i], 10, 0, 0);
+}
+
 static void plain_runs(void **state)
 {
     (void)state;
@@ -382,6 +420,7 @@ int main(void)
         cmocka_unit_test(every_truncation_wants_more),
         cmocka_unit_test(bit_flips_are_survived),
         cmocka_unit_test(plain_runs),
+        cmocka_unit_test(quiet_runs),
         cmocka_unit_test(bulks_as_they_come),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

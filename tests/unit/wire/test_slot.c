@@ -84,9 +84,29 @@ static void the_tags_never_change(void **state)
     slot_tags_release(&tags);
 }
 
+/* Bit by bit, at every length and place in memory. */
+static void as_defined(void **state)
+{
+    (void)state;
+    uint8_t bytes[40];
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (uint8_t)(i * 167 + 13);
+    for (size_t at = 0; at < 4; at++) {
+        for (size_t n = 0; n + at < sizeof(bytes); n++) {
+            unsigned crc = 0;
+            for (size_t i = 0; i < 8 * n; i++) {
+                unsigned bit = bytes[at + i / 8] >> (7 - i % 8) & 1;
+                crc = (crc << 1 ^ ((crc >> 15 ^ bit) & 1 ? 0x1021 : 0)) & 0xffff;
+            }
+            assert_int_equal(slot_crc16(span_of(bytes + at, n)), crc);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(as_defined),
         cmocka_unit_test(the_check_value),
         cmocka_unit_test(slots_as_servers_tell_them),
         cmocka_unit_test(only_the_first_tag_counts_and_an_empty_one_is_none),
