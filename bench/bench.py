@@ -16,8 +16,9 @@ another build, run by run in turn.
 Cluster rows: a cluster of three shards to another of three (no replicas), beside the same data from
 one server to one, in turn, at least three times; the ratios are the medians of the pairs'. No
 native replication goes from cluster to cluster. Of a snapshot half as many keys as in the row of
-that name. The stream by three writers, one to each shard: SET of 100 B (sent as it is), and INCR
-(each slot's share of a batch is a transaction with a mark of its own).
+that name. The stream by three writers, one to each shard: SET of 100 B (sent as it is), at the writers'
+own pace, which mostly leaves keyhaul waiting for them; and what they have written while keyhaul was
+stopped, of SET and of INCR (each slot's share of a batch is a transaction with a mark of its own).
 """
 import argparse
 import contextlib
@@ -26,6 +27,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -89,11 +91,12 @@ ROWS = {  # name: (keys at scale 1, words, fill)
 }
 STREAM_ROWS = ("stream", "lag", "resume")
 SHARDS = 3
-CLUSTER_ROWS = {  # name: (row of ROWS) or (command, words, commands at scale 1)
+CLUSTER_ROWS = {  # name: (row of ROWS) or (command, words, commands at scale 1, as a backlog)
     "cluster-strings": ("strings",),
     "cluster-hashes": ("hashes",),
-    "cluster-stream": ("SET", "SET of 100 B", 2_000_000),
-    "cluster-count": ("INCR", "INCR", 1_000_000),
+    "cluster-stream": ("SET", "SET of 100 B", 2_000_000, False),
+    "cluster-backlog": ("SET", "SET of 100 B, behind", 2_000_000, True),
+    "cluster-count": ("INCR", "INCR, behind", 2_000_000, True),
 }
 INSPECT = (  # words, compressed, ((fill, keys at scale 1), ...)
     ("mixed, and strings of 1 KB", False, ((scripted(LUA_MIXED), 2_000_000),
@@ -309,7 +312,8 @@ class Bench:
             for i in range(max(3, self.opts.runs)):
                 for who in ("one", "cluster") if i % 2 else ("cluster", "one"):
                     note("%s, pair %d: %s" % (row, i + 1, who))
-                    runs[who].append(self.cluster_stream_run(who, name, out["n"]) if stream else
+                    runs[who].append(self.cluster_stream_run(who, name, out["n"], stream[2])
+                                     if stream else
                                      self.cluster_snapshot_run(who, sources[who], out["n"]))
         out["pairs"] = len(runs["one"])
         out["ratio"] = {k: statistics.median(c[k] / o[k] if o[k] else 0.0
@@ -351,7 +355,7 @@ class Bench:
                     "target_us": (cpu_of(target) - before[1]) * 1e6 / keys,
                     "rss_mb": m.peak_rss_mb()}
 
-    def cluster_stream_run(self, who, command, count):
+    def cluster_stream_run(self, who, command, count, backlog):
         with contextlib.ExitStack() as stack:
             source = stack.enter_context(self.new_side(who, "source"))
             target = stack.enter_context(self.new_side(who, "target"))
@@ -362,14 +366,16 @@ class Bench:
                      tag_of(split[w][0])) for w in range(SHARDS)]
             arrived(ends, "ready")
             work = [shard_keys(w, split[w] if who == "cluster" else None) for w in range(SHARDS)]
+            pour_shards(ends, command, work, count // 4)
+            arrived(ends, "warm")
             before = cpu_of(source), cpu_of(target), cpu_s(m)
             start = time.monotonic()
-            writers = [multiprocessing.Process(target=pour_keys, args=(
-                ends[w][0].address, command, work[w], count // SHARDS)) for w in range(SHARDS)]
-            for w in writers:
-                w.start()
-            for w in writers:
-                w.join()
+            if backlog:
+                m.proc.send_signal(signal.SIGSTOP)
+            pour_shards(ends, command, work, count)
+            if backlog:
+                start = time.monotonic()
+                m.proc.send_signal(signal.SIGCONT)
             arrived(ends, "end")
             return {"wall_s": time.monotonic() - start,
                     "mover_us": (cpu_s(m) - before[2]) * 1e6 / count,
@@ -466,6 +472,15 @@ def shard_keys(writer, slots, count=200_000):
             found.append(key)
         i += 1
     return found
+
+
+def pour_shards(ends, command, work, count):
+    writers = [multiprocessing.Process(target=pour_keys, args=(
+        source.address, command, keys, count // SHARDS)) for (source, *_), keys in zip(ends, work)]
+    for w in writers:
+        w.start()
+    for w in writers:
+        w.join()
 
 
 def pour_keys(address, command, keys, count):

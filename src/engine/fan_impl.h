@@ -87,6 +87,14 @@ KH_MUST int fan_split(struct fan *f, struct batch *b, struct fan_cmd *ret, struc
 /* The bytes of a piece into a store. */
 KH_MUST int fan_copy_piece(struct fan_stream *s, const struct batch *b, const struct fan_piece *p,
                            struct store *to, struct err *err);
+/* The same, of one that most likely lies in memory. */
+KH_MUST static inline int fan_put_piece(struct fan_stream *s, const struct batch *b,
+                                        const struct fan_piece *p, struct store *to,
+                                        struct err *err)
+{
+    if (KH_UNLIKELY(p->extra || p->to > b->st.mem.n)) return fan_copy_piece(s, b, p, to, err);
+    return store_put(to, b->st.mem.p + p->from, (size_t)(p->to - p->from), err);
+}
 /* Its name and first key, for words: *key points into `out`. */
 void fan_name_piece(struct fan_stream *s, const struct batch *b, const struct fan_piece *p,
                     char *name, size_t name_size, uint8_t *key, size_t *key_n);

@@ -125,7 +125,7 @@ static int parse_stored(struct fan_stream *s, const struct store *st, uint64_t f
 }
 
 /* The unit of the command behind those dealt with, and its offset within that. */
-static struct fan_when when(struct fan_stream *s, const struct batch *b)
+static inline struct fan_when when(struct fan_stream *s, const struct batch *b)
 {
     const struct batch_whole *w = (const struct batch_whole *)(const void *)b->marks.p;
     size_t n = b->marks.n / sizeof(*w);
@@ -164,7 +164,7 @@ static void pass(struct fan_stream *s, const struct fan_cmd *c)
 
 /* --- groups --- */
 
-static struct fan_group *group_for(struct fan_stream *s, uint16_t slot, struct err *err)
+static inline struct fan_group *group_for(struct fan_stream *s, uint16_t slot, struct err *err)
 {
     struct fan_slot *at = &s->slots[slot];
     if (at->stamp == s->stamp) return fan_group(s, at->group);
@@ -177,8 +177,8 @@ static struct fan_group *group_for(struct fan_stream *s, uint16_t slot, struct e
     return g;
 }
 
-static int add_piece(struct fan_stream *s, struct fan_when when, uint16_t slot,
-                     const struct fan_piece *piece, struct err *err)
+static inline int add_piece(struct fan_stream *s, struct fan_when when, uint16_t slot,
+                            const struct fan_piece *piece, struct err *err)
 {
     if (when.offset <= s->slots[slot].o) return 0; /* by the run before */
     uint32_t at = (uint32_t)(s->pieces.n / sizeof(*piece));
@@ -443,8 +443,8 @@ int fan_copy_piece(struct fan_stream *s, const struct batch *b, const struct fan
     const struct store *st = &b->st;
     uint8_t tmp[16384];
     if (p->extra) return copy_extra(s, p, to, err);
-    if (KH_LIKELY(p->to <= st->mem.n))
-        return store_put(to, st->mem.p + p->from, (size_t)(p->to - p->from), err);
+    if (p->to <= st->mem.n)
+        return store_add(to, st->mem.p + p->from, (size_t)(p->to - p->from), err);
     for (uint64_t at = p->from; at < p->to;) {
         size_t want = p->to - at < sizeof(tmp) ? (size_t)(p->to - at) : sizeof(tmp);
         ssize_t n = store_read(st, at, tmp, want, err);

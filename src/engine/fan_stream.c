@@ -135,9 +135,10 @@ static int put_group(struct fan *f, const struct batch *b, uint32_t at, struct e
     g->reply_at = node->replies;
     g->replies = g->n;
     if (!g->bare && store_put(&node->out, multi, sizeof(multi) - 1, err) < 0) return -1;
-    for (uint32_t i = g->first; i != FAN_NONE; i = fan_piece(s, i)->next)
-        if (!fan_piece(s, i)->dropped && fan_copy_piece(s, b, fan_piece(s, i), &node->out, err) < 0)
-            return -1;
+    for (uint32_t i = g->first; i != FAN_NONE; i = fan_piece(s, i)->next) {
+        const struct fan_piece *p = fan_piece(s, i);
+        if (!p->dropped && fan_put_piece(s, b, p, &node->out, err) < 0) return -1;
+    }
     if (!g->bare) {
         if (put_mark(f, node, g->slot, g->offset, err) < 0 ||
             store_put(&node->out, exec, sizeof(exec) - 1, err) < 0)

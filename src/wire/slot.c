@@ -125,30 +125,40 @@ uint16_t slot_of(struct span key)
     return slot_crc16(hashed(key)) % SLOT_COUNT;
 }
 
-/* Give the text to its slot unless that has one; 1 if it had none. */
-static size_t offer(struct slot_tags *t, const char *text, size_t n)
+static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+#define LETTERS 36
+
+/* What each letter adds to the CRC at each place of a text of n characters: it is the sum of all.
+ */
+static void weigh(uint16_t weight[SLOT_TAG_MAX][LETTERS], size_t n)
 {
-    char *tag = t->text[slot_crc16(span_of(text, n)) % SLOT_COUNT];
-    if (tag[0]) return 0;
-    memcpy(tag, text, n);
-    return 1;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < LETTERS; k++) {
+            char text[SLOT_TAG_MAX] = {letters[k]};
+            weight[i][k] = slot_crc16(span_of(text, n - i));
+        }
+    }
 }
 
 /* All texts of n characters, the first of them changing fastest, until each slot has one. */
 static size_t offer_all(struct slot_tags *t, size_t n, size_t have)
 {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+    uint16_t weight[SLOT_TAG_MAX][LETTERS];
     unsigned digit[SLOT_TAG_MAX] = {0};
-    char text[SLOT_TAG_MAX + 1] = "aaaa";
-    while (have < SLOT_COUNT) {
-        have += offer(t, text, n);
-        size_t i = 0;
-        for (; i < n; i++) {
-            digit[i] = (digit[i] + 1) % 36;
-            text[i] = letters[digit[i]];
-            if (digit[i] != 0) break;
+    weigh(weight, n);
+    for (size_t i = 0; i < n && have < SLOT_COUNT;) {
+        uint16_t crc = 0;
+        for (size_t k = 1; k < n; k++)
+            crc ^= weight[k][digit[k]];
+        for (digit[0] = 0; digit[0] < LETTERS; digit[0]++) {
+            char *tag = t->text[(crc ^ weight[0][digit[0]]) % SLOT_COUNT];
+            if (tag[0]) continue;
+            for (size_t k = 0; k < n; k++)
+                tag[k] = letters[digit[k]];
+            have++;
         }
-        if (i == n) break;
+        for (i = 1; i < n && ++digit[i] == LETTERS; i++)
+            digit[i] = 0;
     }
     return have;
 }
