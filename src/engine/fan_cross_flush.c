@@ -93,7 +93,8 @@ static int put_node(struct flush *x, unsigned i, struct err *err)
 {
     struct fan_node *node = x->f->nodes[i];
     bool has_main = x->f->node_of[x->main_slot] == i;
-    uint16_t slot = has_main ? x->main_slot : node->mark_slot[0];
+    /* For a while it is the only mark of the node: not where slots move away first. */
+    uint16_t slot = has_main ? x->main_slot : node->mark_slot[FAN_MARKS / 2];
     struct span set[] = {span_str("SET"), x->main_key, buf_span(&x->main)};
     if (!x->bare[i] && put_text(node, multi, sizeof(multi) - 1, err) < 0) return -1;
     if (put_cmd(node, x->c->argc, x->c->argv, err) < 0) return -1;

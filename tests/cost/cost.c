@@ -26,6 +26,7 @@ struct cost {
     struct buf in;
     uint64_t units;   /* keys or commands */
     uint64_t reached; /* what came out of it, as a check */
+    bool routed;
     char dir[40];
     struct err err;
     atomic_bool stop;
@@ -234,6 +235,16 @@ static void run_stream(struct cost *c)
 
 /* --- a batch into the slots of a cluster --- */
 
+static void put_command(struct cost *c, const struct resp_cmd *cmd)
+{
+    const struct cmd_info *info = cmd_find(cmd->argv[0]);
+    size_t at = info ? cmd_only_key(info, cmd->argc) : 0;
+    must(c, batch_args(&c->batch, cmd->argc, cmd->argv, &c->err));
+    if (at)
+        batch_route(&c->batch, slot_of(cmd->argv[at]),
+                    cmd_is_idempotent(info, cmd->argc, cmd->argv));
+}
+
 static void prepare_split(struct cost *c)
 {
     struct fan_stream *s = c->fan.stream = calloc(1, sizeof(*s));
@@ -242,6 +253,7 @@ static void prepare_split(struct cost *c)
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         buf_init(all[i], WORK_BYTES);
     batch_init(&c->batch, c->dir, 1 << 30);
+    c->batch.routed = c->routed;
     must(c, batch_begin(&c->batch, 0, &c->err));
     struct reader r;
     struct resp_cmds parser;
@@ -254,10 +266,16 @@ static void prepare_split(struct cost *c)
         must(c, resp_cmd_next(&parser, &r, WORK_BYTES, &cmd, &c->err));
         reader_release(&r);
         if (cmd.argc < 2 || span_is(cmd.argv[0], "SELECT")) continue;
-        must(c, batch_args(&c->batch, cmd.argc, cmd.argv, &c->err));
+        put_command(c, &cmd);
         batch_mark_at(&c->batch, 1000 + ++c->units, 0);
     }
     c->batch.end_offset = 1000 + c->units;
+}
+
+static void prepare_routed_split(struct cost *c)
+{
+    c->routed = true;
+    prepare_split(c);
 }
 
 static void run_split(struct cost *c)
@@ -281,7 +299,8 @@ static const struct work works[] = {
     {"load-hashes", "hashes of 20 fields into a lane", prepare_load_hashes, run_load},
     {"load-mixed", "mixed keys, half with an expiry, into a lane", prepare_load_mixed, run_load},
     {"stream", "commands into batches with checkpoints", prepare_stream, run_stream},
-    {"split", "commands of a batch to their slots", prepare_split, run_split},
+    {"split", "commands of a batch to their slots, each looked at", prepare_split, run_split},
+    {"split-routed", "the same, their slots known", prepare_routed_split, run_split},
 };
 #define WORKS (sizeof(works) / sizeof(works[0]))
 
