@@ -54,6 +54,10 @@ redis.call('SET','key:'..i,string.sub(b,o,o+n-1)) end"""
 LUA_HASHES = """local b=ARGV[4] local n=tonumber(ARGV[3]) local x=tonumber(ARGV[1])*7919
 for i=ARGV[1],ARGV[2] do local a={} for f=1,n do x=(x*16807)%2147483647 local o=x%(#b-20)+1
 a[2*f-1]='field:'..f a[2*f]=string.sub(b,o,o+19) end redis.call('HSET','hash:'..i,unpack(a)) end"""
+LUA_WIDE = """local b=ARGV[4] local n=tonumber(ARGV[3]) local x=tonumber(ARGV[1])*7919
+for i=ARGV[1],ARGV[2] do for f=1,n,500 do local a={} for j=0,499 do x=(x*16807)%2147483647
+local o=x%(#b-20)+1 a[2*j+1]='field:'..(f+j) a[2*j+2]=string.sub(b,o,o+19) end
+redis.call('HSET','wide:'..i,unpack(a)) end end"""
 LUA_MIXED = """local b=ARGV[4] local x=tonumber(ARGV[1])*7919
 for i=ARGV[1],ARGV[2] do x=(x*16807)%2147483647 local o=x%(#b-64)+1 local v=string.sub(b,o,o+31)
 local k='mixed:'..i local t=i%6
@@ -88,8 +92,13 @@ ROWS = {  # name: (keys at scale 1, words, fill)
     "hashes": (300_000, "hashes of 20 fields", scripted(LUA_HASHES, 20, 5000)),
     "mixed": (1_000_000, "mixed types, half with TTL", scripted(LUA_MIXED)),
     "big": (200, "strings of 5 MB", big_values),
+    "wide": (4, "hashes of 1 M fields", scripted(LUA_WIDE, 1_000_000, 1)),
 }
-STREAM_ROWS = ("stream", "lag", "resume")
+STREAMS = {  # name: (words, writers, pipeline)
+    "stream": ("SET of 100 B, 3 pipelining writers", 3, 1000),
+    "pipelines": ("SET of 100 B, 10 writers, 50 at once", 10, 50),
+}
+STREAM_ROWS = (*STREAMS, "lag", "resume")
 SHARDS = 3
 CLUSTER_ROWS = {  # name: (row of ROWS) or (command, words, commands at scale 1, as a backlog)
     "cluster-strings": ("strings",),
@@ -181,22 +190,23 @@ class Bench:
             wait_for(m.synced, 60)
         return source, target, m
 
-    def stream_row(self):
+    def stream_row(self, row):
+        words, writers, pipeline = STREAMS[row]
         count = max(20_000, int(2_000_000 * self.opts.scale))
         runs = {"native": [], "keyhaul": []}
         for i in range(self.opts.runs):
             for who in runs:
-                note("stream, run %d of %d: %s" % (i + 1, self.opts.runs, who))
-                runs[who].append(self.stream_run(who, count))
-        self.results.append({"row": "stream", "what": "SET of 100 B, 3 pipelining writers",
-                             "commands": count, **{w: medians(r) for w, r in runs.items()}})
+                note("%s, run %d of %d: %s" % (row, i + 1, self.opts.runs, who))
+                runs[who].append(self.stream_run(who, count, 0, writers, pipeline))
+        self.results.append({"row": row, "what": words, "commands": count,
+                             **{w: medians(r) for w, r in runs.items()}})
 
     @staticmethod
-    def pour_all(source, target, count, last):
-        """Three writers, until what they wrote is on the target; seconds of the writers, and all."""
+    def pour_all(source, target, count, last, n=3, pipeline=1000):
+        """n writers, until what they wrote is on the target; seconds of the writers, and of all."""
         start = time.monotonic()
-        writers = [multiprocessing.Process(target=pour, args=(source.address, w, count // 3))
-                   for w in range(3)]
+        writers = [multiprocessing.Process(
+            target=pour, args=(source.address, w, count // n, pipeline)) for w in range(n)]
         for w in writers:
             w.start()
         for w in writers:
@@ -208,14 +218,14 @@ class Bench:
             wait_for(lambda: c.call("GET", last), 300, 0.002)
         return written, time.monotonic() - start
 
-    def stream_run(self, who, count, warm=0):
+    def stream_run(self, who, count, warm=0, writers=3, pipeline=1000):
         source, target, m = self.attached(who)
         try:
             if warm:
                 self.pour_all(source, target, warm, "warm")
             before = source.cpu_s(), target.cpu_s(), cpu_s(m)
-            written, wall = self.pour_all(source, target, count, "the end")
-            n = count // 3 * 3
+            written, wall = self.pour_all(source, target, count, "the end", writers, pipeline)
+            n = count // writers * writers
             out = {"wall_s": wall, "rate": n / wall, "behind_s": wall - written,
                    "source_us": (source.cpu_s() - before[0]) * 1e6 / n,
                    "target_us": (target.cpu_s() - before[1]) * 1e6 / n,
@@ -499,13 +509,13 @@ def pour_keys(address, command, keys, count):
             ends += c.sock.recv(65536).count(b"\n")
 
 
-def pour(address, writer, count):
+def pour(address, writer, count, pipeline):
     from lib.resp import Client
     c = Client(address)
     value = random.Random(writer).randbytes(100)
     done = 0
     while done < count:
-        n = min(1000, count - done)
+        n = min(pipeline, count - done)
         c.send(b"".join(b"*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$100\r\n%s\r\n" % (len(k), k, value)
                         for k in (b"s:%d:%d" % (writer, (done + i) % 200_000) for i in range(n))))
         want = 5 * n  # +OK\r\n each
@@ -579,7 +589,7 @@ def print_table(results, opts):
         print(line % ("", "ratio", ratio(k["wall_s"], n["wall_s"]), "",
                       ratio(k["source_us"], n["source_us"]), ratio(k["target_us"], n["target_us"]),
                       ratio(both(k), both(n)), ""))
-        if r["row"] == "stream":
+        if r["row"] in STREAMS:
             print("  until visible on the target: native %.0f/s, keyhaul %.0f/s, ratio %s" % (
                 n["rate"], k["rate"], ratio(k["rate"], n["rate"])))
             print("  behind when the writers ended: native %.3f s, keyhaul %.3f s" % (
@@ -665,8 +675,8 @@ def main():
     b = Bench(opts)
     try:
         for row in rows:
-            if row == "stream":
-                b.stream_row()
+            if row in STREAMS:
+                b.stream_row(row)
             elif row == "lag":
                 b.lag_row()
             elif row == "resume":

@@ -18,7 +18,7 @@ static unsigned count_digits(uint64_t v)
     return n + (v >= 10) + (v >= 100) + (v >= 1000);
 }
 
-size_t num_put_u64(char *out, uint64_t v)
+size_t num_put_long(char *out, uint64_t v)
 {
     static const char two[] = "00010203040506070809101112131415161718192021222324"
                               "25262728293031323334353637383940414243444546474849"

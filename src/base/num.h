@@ -11,7 +11,13 @@
 
 /* Decimal text of v at out (no NUL); returns its length. */
 size_t num_put_i64(char *out, int64_t v);
-size_t num_put_u64(char *out, uint64_t v);
+size_t num_put_long(char *out, uint64_t v); /* for num_put_u64() */
+static inline size_t num_put_u64(char *out, uint64_t v)
+{
+    if (v >= 10) return num_put_long(out, v);
+    *out = (char)('0' + v);
+    return 1;
+}
 
 /* Score as text that reads back to the same double: "%.17g", inf, -inf, nan. Returns length. */
 size_t num_put_double(char *out, double v);
