@@ -141,6 +141,13 @@ struct member *group_member_of(const struct group *g, const struct group_shard *
     return NULL;
 }
 
+bool group_is_settled(const struct group *g)
+{
+    for (unsigned i = 0; i < g->kept.n; i++)
+        if (slot_set_count(&g->kept.shard[i]->settle)) return false;
+    return true;
+}
+
 /* --- watching them --- */
 
 static void stop_all(struct group *g)
@@ -180,6 +187,12 @@ static bool all_settled(const struct group *g)
     return true;
 }
 
+static bool may_end(struct group *g)
+{
+    g->ask_half_way = g->n && all_in_phase(g, PHASE_STREAM) && all_settled(g);
+    return g->ask_half_way && g->none_half_way;
+}
+
 /* Whoever has caught up goes on until all have: then each ends as soon as it has applied what its
  * source has by then. */
 static void end_together(struct group *g)
@@ -187,10 +200,9 @@ static void end_together(struct group *g)
     struct run *r = g->r;
     bool until = r->cfg->until == TASK_UNTIL_CAUGHT_UP;
     if (r->cfg->type == TASK_FULL || (!until && !*state_asked(r->state))) return;
-    if (g->n == 0 || g->member[0]->finish || !all_in_phase(g, PHASE_STREAM) || !all_settled(g))
-        return;
-    if (!until && !state_take_asked(r->state)) return;
-    for (unsigned i = 0; i < g->n; i++)
+    if (!g->finishing && (!may_end(g) || (!until && !state_take_asked(r->state)))) return;
+    g->finishing = true;
+    for (unsigned i = 0; i < g->n; i++) /* also those that are new */
         g->member[i]->finish = true;
 }
 

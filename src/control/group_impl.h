@@ -59,6 +59,10 @@ struct group {
     uint64_t looks;      /* under the lock: how often it has looked */
     uint64_t done_looks; /* the same, when all had come to their end, at ... */
     int64_t done_ms;     /* ... this time; 0: they have not */
+    bool finishing;      /* under the lock: all are to end when they have caught up */
+    bool ask_half_way;  /* the same: only slots half way between two shards may keep it from that */
+    bool none_half_way; /* the same: there are none; since it was asked */
+    int half_way;       /* the watcher's: one that it has told of, -1 none */
     int64_t next_try_ms; /* the watcher's: to begin with a shard that could not be begun with */
 
     pthread_mutex_t lock;
@@ -108,6 +112,8 @@ char *group_shard_address(const struct group *g, const struct group_shard *s, ch
 /* A member for a shard that has none, and its thread. */
 KH_MUST int group_begin_member(struct group *g, struct group_shard *part, struct err *err);
 struct member *group_member_of(const struct group *g, const struct group_shard *part);
+/* No slot of any shard is still to be settled. */
+bool group_is_settled(const struct group *g);
 
 /* --- group_watch.c --- */
 

@@ -73,13 +73,6 @@ static void readdress_all(struct group *g)
         if (!g->member[i]->ended && !g->member[i]->leaving) readdress(g, g->member[i]);
 }
 
-static bool is_settled_everywhere(const struct group *g)
-{
-    for (unsigned i = 0; i < g->kept.n; i++)
-        if (slot_set_count(&g->kept.shard[i]->settle)) return false;
-    return true;
-}
-
 /* A shard without slots has nothing to do, once what it had is settled elsewhere. */
 static void let_bare_ones_go(struct group *g)
 {
@@ -91,8 +84,8 @@ static void let_bare_ones_go(struct group *g)
             m->bare_since_ms = 0;
         } else if (!m->bare_since_ms) {
             m->bare_since_ms = now;
-        } else if (now - m->bare_since_ms > BARE_MS && is_settled_everywhere(g) &&
-                   m->acked == g->map && m->stage < MEMBER_DONE && !m->finish) {
+        } else if (now - m->bare_since_ms > BARE_MS && group_is_settled(g) && m->acked == g->map &&
+                   m->stage < MEMBER_DONE && !m->finish) {
             log_info("shard %u has no slots any more", m->part->number);
             m->leaving = true;
             m->stop = true;
@@ -103,7 +96,7 @@ static void let_bare_ones_go(struct group *g)
 static void begin_new_ones(struct group *g)
 {
     struct err err;
-    if (g->failed || clock_mono_ms() < g->next_try_ms) return;
+    if (g->failed || g->open >= MEMBER_DONE || clock_mono_ms() < g->next_try_ms) return;
     for (unsigned i = 0; i < g->kept.n; i++) {
         struct group_shard *s = g->kept.shard[i];
         if (slot_set_count(&s->slots) == 0 || group_member_of(g, s)) continue;
@@ -149,6 +142,50 @@ static void take_map(struct group *g)
     let_bare_ones_go(g);
 }
 
+/* --- slots that are half way --- */
+
+static void tell_half_way(struct group *g, int slot)
+{
+    if (slot == g->half_way) return;
+    if (slot >= 0)
+        log_warn("source: slot %d is half way between two shards, each of which has a part of its "
+                 "keys: the task does not end before it has arrived (redis-cli --cluster fix)",
+                 slot);
+    else
+        log_info("source: no slot is half way between two shards any more");
+    g->half_way = slot;
+}
+
+/* Each primary tells of its own slots only. *ret: one of them, -1: there are none. */
+static int find_half_way(struct group *g, int *ret, struct err *err)
+{
+    const struct cluster_map *m = cluster_map(g->cluster);
+    int found = -1;
+    for (uint16_t i = cluster_map_primary(m, 0); i != CLUSTER_NO_NODE && found < 0;
+         i = cluster_map_primary(m, i + 1u)) {
+        struct client *c;
+        struct cluster_map *own;
+        if (cluster_client(g->cluster, i, &c, err) < 0 || cluster_read_map(c, &own, err) < 0)
+            return -1;
+        for (int s = 0; s < SLOT_COUNT && found < 0; s++)
+            if (own->moving[s] != CLUSTER_STAYS) found = s;
+        cluster_map_free(own);
+    }
+    tell_half_way(g, found);
+    *ret = found;
+    return 0;
+}
+
+/* A look at the source, without the lock. *ret_still: no slot is half way. */
+static int look(struct group *g, bool ask, bool *ret_still, struct err *err)
+{
+    int slot = -1;
+    if (cluster_refresh(g->cluster, err) < 0) return -1;
+    if (ask && find_half_way(g, &slot, err) < 0) return -1;
+    *ret_still = ask && slot < 0;
+    return 0;
+}
+
 static void *watch(void *arg)
 {
     struct group *g = arg;
@@ -162,12 +199,14 @@ static void *watch(void *arg)
             continue;
         }
         next = clock_mono_ms() + LOOK_MS;
+        bool ask = g->ask_half_way || g->done_ms, still = false;
         group_unlock(g);
-        int rc = cluster_refresh(g->cluster, &err);
+        int rc = look(g, ask, &still, &err);
         if (rc < 0) log_debug("%s", err.msg);
         group_lock(g);
         if (rc == 0 && !g->leave) take_map(g);
         g->looks += rc == 0;
+        g->none_half_way = still;
     }
     group_unlock(g);
     return NULL;
@@ -176,6 +215,7 @@ static void *watch(void *arg)
 int group_watch(struct group *g, struct err *err)
 {
     g->map_hash = hash_map(cluster_map(g->cluster));
+    g->half_way = -1;
     int rc = pthread_create(&g->watcher, NULL, watch, g);
     if (rc != 0) return err_set(err, ERR_NOMEM, "cannot start a thread: %s", strerror(rc));
     g->watched = true;

@@ -83,7 +83,8 @@ static bool is_overtaken(const struct member *m)
     return slot_set_count(&m->part->settle) > 0;
 }
 
-/* The map has been looked at since all had come to their end; or cannot be any more. */
+/* The map has been looked at since all had come to their end, and no slot is half way or still to
+ * be settled, be it one of a shard that has no run yet; or it cannot be looked at any more. */
 static bool has_looked(struct group *g)
 {
     int64_t now = clock_mono_ms();
@@ -91,7 +92,9 @@ static bool has_looked(struct group *g)
         g->done_ms = now;
         g->done_looks = g->looks;
     }
-    return g->looks > g->done_looks + 1 || now - g->done_ms > LAST_LOOK_MS;
+    if (!group_is_settled(g)) return false;
+    if (g->looks > g->done_looks + 1) return g->none_half_way;
+    return now - g->done_ms > LAST_LOOK_MS;
 }
 
 /* --- the same, for its run --- */
@@ -147,6 +150,14 @@ void member_idle(struct member *m)
     group_lock(m->group);
     idle(m);
     group_unlock(m->group);
+}
+
+bool member_is_settled(struct member *m)
+{
+    group_lock(m->group);
+    bool settled = !is_overtaken(m);
+    group_unlock(m->group);
+    return settled;
 }
 
 bool member_has_unsettled(struct member *m)
@@ -353,12 +364,12 @@ int member_meet(struct member *m, enum member_stage stage,
     pthread_cond_broadcast(&g->changed);
     while (rc < 0 && !m->stop) {
         idle(m);
-        if (stage == MEMBER_DONE && is_overtaken(m)) {
+        if (g->open >= stage) {
+            rc = 0;
+        } else if (stage == MEMBER_DONE && is_overtaken(m)) {
             m->stage = MEMBER_CHECKED;
             g->done_ms = 0;
             rc = 2;
-        } else if (g->open >= stage) {
-            rc = 0;
         } else if (is_on(m, stage) && (stage != MEMBER_DONE || has_looked(g))) {
             if (stage == MEMBER_PLANNED) decide(g);
             rc = 1;

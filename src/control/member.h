@@ -67,6 +67,8 @@ void member_idle(struct member *m);
 
 /* Are there slots to be adopted, whether they can be now or not? The second costs nothing. */
 bool member_has_unsettled(struct member *m);
+/* Nothing is to be adopted, or adopted and not known to be applied: the stream may end. */
+bool member_is_settled(struct member *m);
 bool member_waits(const struct member *m);
 /* Those that can be: every run has taken over the map in which they are this one's. */
 void member_adoptable(struct member *m, struct slot_set *ret);

@@ -84,6 +84,16 @@ static void adopted(void *ctx, uint16_t slot, uint64_t offset)
     r->adopted = true;
 }
 
+/* NULL: slots can be adopted. Without checkpoints nothing tells that what was put is applied. */
+static const char *why_not(const struct run *r)
+{
+    const struct server_facts *f = &r->source_facts;
+    if (r->replay.db_max > 0 || (f->n_db && f->db[f->n_db - 1].db > 0))
+        return "several databases are in use";
+    if (db_select_target(&r->cfg->select, 0) < 0) return "the first database is not selected";
+    return r->replay.checkpoint ? NULL : "the task does without checkpoints";
+}
+
 static int look_for_slots(struct run *r, struct err *err)
 {
     struct slot_set slots;
@@ -92,8 +102,9 @@ static int look_for_slots(struct run *r, struct err *err)
     r->adopt_at_ms = now + ROUND_MS;
     member_adoptable(r->member, &slots);
     if (slot_set_count(&slots) == 0) return 0;
-    if (r->source_facts.n_db > 1 || r->replay.db_max > 0) {
-        err_set(&r->adopt.why, ERR_UNSUPPORTED, "several databases are in use");
+    const char *words = why_not(r);
+    if (words) {
+        err_set(&r->adopt.why, ERR_UNSUPPORTED, "%s", words);
         r->adopt.gave_up = true;
         return 0;
     }

@@ -210,7 +210,8 @@ struct spool_config run_spool_config(const struct run *r)
 static bool take_request(void *ctx)
 {
     const struct run *r = ctx;
-    return r->finish || state_take_asked(r->state);
+    if (r->member) return member_is_settled(r->member);
+    return state_take_asked(r->state);
 }
 
 int run_build(struct run *r, struct spool *spool, struct err *err)

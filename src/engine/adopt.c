@@ -140,7 +140,7 @@ static int put_key(struct adopt *a, size_t i, struct err *err)
     int64_t ms;
     struct span key = adopt_keys_name(&a->keys, a->next + i);
     const struct reply *value = adopt_value(a, i, &ms);
-    bool there = value->type == REPLY_STRING;
+    bool there = value != NULL;
     int foreign = is_foreign(a, key, there, err);
     if (foreign != 0) return foreign < 0 ? -1 : 0;
     if (there) return put_value(rp, key, value, ms, err);
@@ -153,11 +153,15 @@ static int put_key(struct adopt *a, size_t i, struct err *err)
 static int put_chunk(struct adopt *a, struct err *err)
 {
     struct replay *rp = a->cfg.rp;
+    int rc = 0;
     rp->now_ms = clock_wall_ms();
-    for (size_t i = 0; i < a->chunk_n; i++) {
-        if (put_key(a, i, err) < 0 || replay_mark(rp, err) < 0) return -1;
-        adopt_keys_remove(&a->dirty, adopt_keys_name(&a->keys, a->next + i));
+    replay_batch(rp)->read = true;
+    for (size_t i = 0; rc == 0 && i < a->chunk_n; i++) {
+        if (put_key(a, i, err) < 0 || replay_mark(rp, err) < 0) rc = -1;
+        if (rc == 0) adopt_keys_remove(&a->dirty, adopt_keys_name(&a->keys, a->next + i));
     }
+    replay_batch(rp)->read = false;
+    if (rc < 0) return -1;
     a->next += a->chunk_n;
     a->chunk_n = 0;
     if (a->next < a->keys.n) a->frontier = adopt_keys_at(&a->keys, a->next)->hash;
@@ -251,7 +255,8 @@ static int failed(struct adopt *a, struct err *err)
     const struct pipeline *pl = a->cfg.rp->pl;
     if (pl->lane.lost || pl->hole || err->code == ERR_STOPPED) return -1;
     bool passes = err_class(err->code) == ERR_CLASS_TRANSIENT;
-    if (!passes && err->code != ERR_UNSUPPORTED && err->code != ERR_PROTO) return -1;
+    if (!passes && err->code != ERR_UNSUPPORTED && err->code != ERR_PROTO && err->code != ERR_LIMIT)
+        return -1;
     if (!passes) {
         a->gave_up = true;
         a->why = *err;
@@ -275,8 +280,16 @@ static bool is_of_this_history(const struct adopt *a)
     return strcmp(a->replid, a->cfg.rp->checkpoint->replid) == 0;
 }
 
+/* Names and values are of the first database. */
+static int check_databases(const struct adopt *a, struct err *err)
+{
+    if (a->cfg.rp->db_max == 0) return 0;
+    return err_set(err, ERR_UNSUPPORTED, "several databases are in use");
+}
+
 static int one_step(struct adopt *a, struct err *err)
 {
+    if (check_databases(a, err) < 0) return failed(a, err);
     if (a->state != ADOPT_WAIT) {
         int rc = read_some(a, err);
         return rc < 0 ? failed(a, err) : rc;

@@ -75,6 +75,7 @@ struct adopt {
     bool again;        /* what passed by could not be told: all of the slot again */
     size_t chunk_n;    /* of keys, read and not put yet */
     struct reply *values;
+    bool relative;   /* deadlines are what is left, by the TIME behind them */
     uint64_t offset; /* X, ... */
     char replid[41]; /* ... of this history */
 
@@ -115,7 +116,7 @@ KH_MUST int adopt_list(struct adopt *a, struct err *err);
 /* The next of a->keys, with their values and the offset. ERR_UNSUPPORTED: too large. */
 KH_MUST int adopt_fetch(struct adopt *a, struct err *err);
 
-/* Of key i of the chunk: its value (not a string: none) and deadline in unix ms, -1 none. */
+/* Of key i of the chunk: its value (NULL: it is not there) and deadline in unix ms, -1 none. */
 const struct reply *adopt_value(const struct adopt *a, size_t i, int64_t *ret_ms);
 
 #endif

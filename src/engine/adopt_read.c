@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #define BLIND_KEYS 16 /* read at once where their sizes are not told */
+#define GONE_MS    -2 /* PTTL, PEXPIRETIME: there is no such key */
 
 /* --- clients --- */
 
@@ -306,19 +307,15 @@ static int size_up(struct adopt *a, size_t *ret, struct err *err)
     return 0;
 }
 
-static bool tells_deadlines(const struct adopt *a)
-{
-    return facts_has(a->cfg.rp->source, FACTS_PEXPIRETIME);
-}
-
 static int send_fetch(struct adopt *a, size_t n, struct err *err)
 {
     struct client *c = a->source;
+    a->relative = !facts_has(a->cfg.rp->source, FACTS_PEXPIRETIME);
     if (client_send(c, err, "MULTI", NULL) < 0) return -1;
     for (size_t i = 0; i < n; i++) {
         struct span key = adopt_keys_name(&a->keys, a->next + i);
         struct span dump[] = {span_str("DUMP"), key};
-        struct span time[] = {span_str(tells_deadlines(a) ? "PEXPIRETIME" : "PTTL"), key};
+        struct span time[] = {span_str(a->relative ? "PTTL" : "PEXPIRETIME"), key};
         if (client_sendv(c, 2, dump, err) < 0 || client_sendv(c, 2, time, err) < 0) return -1;
     }
     if (client_send(c, err, "TIME", NULL) < 0 ||
@@ -360,9 +357,12 @@ static int64_t now_there_ms(const struct adopt *a)
 
 const struct reply *adopt_value(const struct adopt *a, size_t i, int64_t *ret_ms)
 {
-    const struct reply *time = &a->values->item[2 * i + 1];
+    const struct reply *value = &a->values->item[2 * i], *time = value + 1;
     int64_t ms = time->type == REPLY_INTEGER ? time->integer : -1;
-    if (ms >= 0 && !tells_deadlines(a)) ms += now_there_ms(a);
+    bool gone = ms == GONE_MS;
+    if (ms >= 0 && a->relative) ms += now_there_ms(a);
     *ret_ms = ms < 0 ? -1 : ms;
-    return &a->values->item[2 * i];
+    /* Before 6.0 time goes on within EXEC: it has expired behind the DUMP, and its DEL stands in
+     * the stream before the offset. */
+    return gone ? NULL : value->type == REPLY_STRING ? value : NULL;
 }

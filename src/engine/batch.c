@@ -53,7 +53,7 @@ int batch_begin(struct batch *b, int64_t db, struct err *err)
 
 void batch_mark_at(struct batch *b, uint64_t offset, uint64_t db)
 {
-    struct batch_whole w = {b->n, offset, db};
+    struct batch_whole w = {b->n, offset, db, b->read};
     struct err ignored;
     if (b->n > b->whole.n && buf_add(&b->marks, &w, sizeof(w), &ignored) < 0) b->together = true;
     b->whole.bytes = store_size(&b->st);

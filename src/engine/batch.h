@@ -33,6 +33,7 @@ struct batch_whole { /* up to here a batch is whole: between commands, outside o
     uint64_t n;      /* commands before it */
     uint64_t offset; /* replication offset there */
     uint64_t db;     /* the source's selected database there */
+    bool read;       /* it has been read from the source, at that offset */
 };
 
 /* Which way a command goes on a cluster (engine/fan), as whoever put it into the batch knows. */
@@ -64,6 +65,7 @@ struct batch {
     bool in_flight;
     struct buf marks;  /* struct batch_whole, ascending: units that can be sent by themselves */
     bool together;     /* not to be taken apart: the marks do not tell all */
+    bool read;         /* what is added now is no part of the stream: for the next marks */
     bool routed;       /* the ways of its commands are kept ... */
     struct buf routes; /* struct batch_route; of as many of the first as there was room for */
     struct batch_checkpoint *checkpoint; /* NULL none */

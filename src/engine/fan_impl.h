@@ -32,6 +32,7 @@ struct fan_group { /* what of a stage concerns one slot; in order */
 struct fan_when {    /* a command comes */
     uint64_t offset; /* its own: those of the commands of one unit count up to the unit's end */
     uint32_t unit;
+    bool read; /* from the source, at that offset: never there already */
 };
 
 /* A command of the batch, parsed. */

@@ -133,7 +133,9 @@ static inline struct fan_when when(struct fan_stream *s, const struct batch *b)
         s->unit++;
     bool last = s->unit == n;
     uint64_t end = last ? b->n : w[s->unit].n, offset = last ? b->end_offset : w[s->unit].offset;
-    return (struct fan_when){.offset = offset - (end - 1 - s->next_n), .unit = s->unit};
+    return (struct fan_when){.offset = offset - (end - 1 - s->next_n),
+                             .unit = s->unit,
+                             .read = !last && w[s->unit].read};
 }
 
 static int next_command(struct fan_stream *s, const struct batch *b, struct fan_cmd *c,
@@ -180,7 +182,8 @@ static inline struct fan_group *group_for(struct fan_stream *s, uint16_t slot, s
 static inline int add_piece(struct fan_stream *s, struct fan_when when, uint16_t slot,
                             const struct fan_piece *piece, struct err *err)
 {
-    if (when.offset <= s->slots[slot].o) return 0; /* by the run before */
+    /* By the run before; but what has been read may be of the offset of the slot's last change. */
+    if (when.offset <= s->slots[slot].o && !when.read) return 0;
     uint32_t at = (uint32_t)(s->pieces.n / sizeof(*piece));
     struct fan_group *g = group_for(s, slot, err);
     struct fan_piece *p = g ? buf_more(&s->pieces, sizeof(*p), err) : NULL;

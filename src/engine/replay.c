@@ -181,6 +181,7 @@ static int on_dry(void *ctx, struct err *err)
     }
     if (rp->mid_command) return 0;
     if (rp->between && !rp->in_tx && rp->between(rp->shard_ctx, true, err) < 0) return -1;
+    if (other(rp)->in_flight) return 0; /* what was adopted filled a batch, and there is more */
     if (send_built(rp, err) < 0) return -1;
     note_applied(rp);
     if (nothing_waits(rp) && replay_settle_dry(rp, err) < 0) return -1;

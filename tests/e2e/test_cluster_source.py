@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from lib.cluster import Cluster
+from lib.cluster import Cluster, SlotMover
 from lib.clustercompare import assert_equal
 from lib.clusterload import CONSUMERS
 from lib.clustermove import ClusterKeyhaul, fill, wait_settled
@@ -410,3 +410,151 @@ def test_shards_come_and_go(shape, migrate):
     assert [x for x in left_on(target) if x.endswith(b"/2")] == []
     migrate(source, target, "--until", "caught-up").expect(0)
     assert left_on(target) == [] and name not in os.listdir(k.state_dir)
+
+
+# -- where moves are met at an awkward moment ---------------------------------------------------
+
+def ask_finish(k):
+    [name] = os.listdir(k.state_dir)
+    return subprocess.Popen([keyhaul_binary(), "finish", name, "--state-dir", k.state_dir],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_last_change_before_a_chunk(running, shape, migrate):
+    """A slot that is read in pieces, its last change a counter's, into a cluster: what is read
+    behind that change stands at the very offset that the slot's mark tells to be applied."""
+    source, target = running()[0], shape(Cluster(2, 0))
+    slot = min(source.slots_of(0))
+    tag = tag_of(slot)
+    with source.router(timeout=60) as r:
+        for i in range(0, 20000, 1000):
+            r.calls([("SET", "{%s}s:%d" % (tag, j), "x" * 500) for j in range(i, i + 1000)])
+        r.calls([("SET", "{%s}n:%d" % (tag, j), "0") for j in range(200)])
+    k = migrate(source, target)
+    k.wait_caught_up()
+    source.reshard([slot], 0, 1)
+    end = time.monotonic() + 3
+    with source.router(timeout=60) as r:
+        i = 0
+        while time.monotonic() < end:
+            i += 1
+            r.calls([("INCR", "{%s}n:%d" % (tag, i % 200))])
+            time.sleep(0.01)
+    k.wait_caught_up()
+    settled(k)
+    assert_equal(source, target)
+    k.finish()
+    source.reshard([slot], 1, 0)
+
+
+def test_new_shard_while_it_ends(shape, migrate):
+    """Asked to end, one shard holds it up, and then there is another one."""
+    source, target = shape(Cluster(2, 0)), shape(Single())
+    fill(source)
+    source.add_node()
+    k = migrate(source, target)
+    k.wait_caught_up()
+    k.wait_metric(lambda m: m["phase"] == "stream")
+    source.primary_of(1).call("CLIENT", "PAUSE", 4000)
+    done = ask_finish(k)
+    wait_for(lambda: "asked to finish" in k.said, 10)
+    source.reshard(sorted(source.slots_of(0))[:300], 0, 2)
+    k.expect(0)
+    assert done.wait(20) == 0
+    assert_equal(source, target, entries_read=True)
+    assert left_on(target) == []
+
+
+@pytest.mark.parametrize("kind", ["full", "full+incremental"])
+def test_no_end_while_a_slot_is_half_way(running, migrate, kind):
+    """Of such a slot each of two shards has a part, and one of them acts on it."""
+    source, target = running()
+    fill(source)
+    slot = min(source.slots_of(0))
+    with source.router() as r:
+        r.calls([("SET", "{%s}:%d" % (tag_of(slot), i), "1") for i in range(50)])
+    with SlotMover(source, source.shard(0), source.shard(1), 20, 0) as m:
+        m.dial()
+        m.open(slot)
+        m.migrate(m.old.call("CLUSTER", "GETKEYSINSLOT", slot, 20))
+        k = migrate(source, target, "--until", "caught-up", "--type", kind)
+        wait_for(lambda: "half way" in k.said, 30)
+        time.sleep(1)
+        k.alive()
+        m.move_keys(slot)
+        m.close(slot)
+    k.expect(0)
+    assert_equal(source, target, entries_read=True)
+    source.reshard([slot], 1, 0)
+
+
+def restores(conn):
+    stats = conn.call("INFO", "commandstats").decode()
+    return sum(int(x.partition("calls=")[2].partition(",")[0]) for x in stats.splitlines()
+               if x.startswith("cmdstat_restore:"))
+
+
+def test_second_database_while_a_slot_is_settled(shape, migrate):
+    """Only Valkey 9 has them in a cluster. What is read is of the first one."""
+    if "valkey-9.1" not in find_servers():
+        pytest.skip("no server valkey-9.1 here")
+    binary = find_servers()["valkey-9.1"]
+    source = shape(Cluster(2, 0, binary=binary, config={"cluster-databases": 4}))
+    target = shape(Single(binary=binary))
+    slot = min(source.slots_of(0))
+    tag = tag_of(slot)
+    mine = keys_of(source, 1, 1, "second")[0]
+    with source.router(timeout=60) as r:
+        for i in range(0, 60000, 1000):
+            r.calls([("SET", "{%s}s:%d" % (tag, j), "x" * 500) for j in range(i, i + 1000)])
+    k = migrate(source, target)
+    k.wait_caught_up()
+    with source.primary_of(1).connect(db=1) as c, target.primary.connect() as t:
+        source.reshard([slot], 0, 1)
+        before = restores(t)
+        wait_for(lambda: restores(t) > before, 30)
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            c.call("INCR", mine)
+    k.wait_caught_up()
+    settled(k)
+    assert [target.primary.call("DBSIZE", db=1), target.primary.call("GET", mine, db=1)] == \
+        [1, source.primary_of(1).call("GET", mine, db=1)]
+    assert len(target.primary.call("KEYS", "{%s}s:*" % tag)) == 60000
+    k.finish()
+
+
+def test_resharded_without_resume(running, migrate):
+    """Without checkpoints nothing tells that a slot is settled but a snapshot."""
+    source, target = running()
+    fill(source)
+    slots = sorted(source.slots_of(0))[:100]
+    k = migrate(source, target, "--resume", "no")
+    k.wait_caught_up()
+    source.reshard(slots, 0, 1)
+    write_some(source, "moved")
+    settled(k)
+    k.wait_caught_up()
+    assert_equal(source, target)
+    k.finish()
+    source.reshard(slots, 1, 0)
+
+
+def test_larger_than_it_is_told(running, migrate):
+    """MEMORY USAGE looks at the first elements only."""
+    source, target = running()
+    slot = min(source.slots_of(0))
+    key = "big:{%s}" % tag_of(slot)
+    with source.router(timeout=60) as r:
+        r.calls([("RPUSH", key, *["y" * 8000] * 12)])
+        for _ in range(2):
+            r.calls([("RPUSH", key, os.urandom(40 << 20))])
+    assert source.node_of(key).call("MEMORY", "USAGE", key) < 32 << 20
+    k = migrate(source, target)
+    k.wait_caught_up()
+    source.reshard([slot], 0, 1)
+    k.wait_caught_up()
+    settled(k)
+    assert_equal(source, target)
+    k.finish()
+    source.reshard([slot], 1, 0)
