@@ -189,8 +189,8 @@ static bool all_settled(const struct group *g)
 
 static bool may_end(struct group *g)
 {
-    g->ask_half_way = g->n && all_in_phase(g, PHASE_STREAM) && all_settled(g);
-    return g->ask_half_way && g->none_half_way;
+    g->ask_still = g->n && all_in_phase(g, PHASE_STREAM) && all_settled(g);
+    return g->ask_still && g->still;
 }
 
 /* Whoever has caught up goes on until all have: then each ends as soon as it has applied what its

@@ -60,9 +60,9 @@ struct group {
     uint64_t done_looks; /* the same, when all had come to their end, at ... */
     int64_t done_ms;     /* ... this time; 0: they have not */
     bool finishing;      /* under the lock: all are to end when they have caught up */
-    bool ask_half_way;  /* the same: only slots half way between two shards may keep it from that */
-    bool none_half_way; /* the same: there are none; since it was asked */
-    int half_way;       /* the watcher's: one that it has told of, -1 none */
+    bool ask_still;      /* the same: only slots on their way may keep it from that */
+    bool still;   /* the same: asked, all owners say that no slot is, as of the map in force */
+    int half_way; /* the watcher's: a slot that it has told of, -1 none */
     int64_t next_try_ms; /* the watcher's: to begin with a shard that could not be begun with */
 
     pthread_mutex_t lock;

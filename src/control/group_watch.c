@@ -142,7 +142,7 @@ static void take_map(struct group *g)
     let_bare_ones_go(g);
 }
 
-/* --- slots that are half way --- */
+/* --- slots that are half way; the map of all owners --- */
 
 static void tell_half_way(struct group *g, int slot)
 {
@@ -156,34 +156,47 @@ static void tell_half_way(struct group *g, int slot)
     g->half_way = slot;
 }
 
-/* Each primary tells of its own slots only. *ret: one of them, -1: there are none. */
-static int find_half_way(struct group *g, int *ret, struct err *err)
+/* Does the primary say of its own slots what the map does? *half_way: a slot that is. */
+static bool agrees(const struct cluster_map *m, uint16_t i, const struct cluster_map *own,
+                   int *half_way)
+{
+    bool same = true;
+    for (int s = 0; s < SLOT_COUNT; s++) {
+        bool has = own->myself != CLUSTER_NO_NODE && own->owner[s] == own->myself;
+        same &= has == (m->owner[s] == i);
+        if (own->moving[s] != CLUSTER_STAYS) *half_way = s;
+    }
+    return same;
+}
+
+/* Each primary is asked: which slots are half way only it tells, and the node that told the map may
+ * not have heard of the last move. */
+static int ask_owners(struct group *g, bool *ret_still, struct err *err)
 {
     const struct cluster_map *m = cluster_map(g->cluster);
-    int found = -1;
-    for (uint16_t i = cluster_map_primary(m, 0); i != CLUSTER_NO_NODE && found < 0;
+    int half_way = -1;
+    bool same = true;
+    for (uint16_t i = cluster_map_primary(m, 0); i != CLUSTER_NO_NODE;
          i = cluster_map_primary(m, i + 1u)) {
         struct client *c;
         struct cluster_map *own;
         if (cluster_client(g->cluster, i, &c, err) < 0 || cluster_read_map(c, &own, err) < 0)
             return -1;
-        for (int s = 0; s < SLOT_COUNT && found < 0; s++)
-            if (own->moving[s] != CLUSTER_STAYS) found = s;
+        same &= agrees(m, i, own, &half_way);
         cluster_map_free(own);
     }
-    tell_half_way(g, found);
-    *ret = found;
+    tell_half_way(g, half_way);
+    *ret_still = same && half_way < 0;
     return 0;
 }
 
-/* A look at the source, without the lock. *ret_still: no slot is half way. */
+/* A look at the source, without the lock. *ret_still, when asked for: no slot is half way, and the
+ * map is that of all owners. */
 static int look(struct group *g, bool ask, bool *ret_still, struct err *err)
 {
-    int slot = -1;
+    *ret_still = false;
     if (cluster_refresh(g->cluster, err) < 0) return -1;
-    if (ask && find_half_way(g, &slot, err) < 0) return -1;
-    *ret_still = ask && slot < 0;
-    return 0;
+    return ask ? ask_owners(g, ret_still, err) : 0;
 }
 
 static void *watch(void *arg)
@@ -199,14 +212,14 @@ static void *watch(void *arg)
             continue;
         }
         next = clock_mono_ms() + LOOK_MS;
-        bool ask = g->ask_half_way || g->done_ms, still = false;
+        bool ask = g->ask_still || g->done_ms, still = false;
         group_unlock(g);
         int rc = look(g, ask, &still, &err);
         if (rc < 0) log_debug("%s", err.msg);
         group_lock(g);
         if (rc == 0 && !g->leave) take_map(g);
         g->looks += rc == 0;
-        g->none_half_way = still;
+        g->still = still;
     }
     group_unlock(g);
     return NULL;

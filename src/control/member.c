@@ -83,8 +83,9 @@ static bool is_overtaken(const struct member *m)
     return slot_set_count(&m->part->settle) > 0;
 }
 
-/* The map has been looked at since all had come to their end, and no slot is half way or still to
- * be settled, be it one of a shard that has no run yet; or it cannot be looked at any more. */
+/* The map has been looked at since all had come to their end, all owners agree to it, and no slot
+ * is half way or still to be settled, be it one of a shard that has no run yet; or it cannot be
+ * looked at any more. */
 static bool has_looked(struct group *g)
 {
     int64_t now = clock_mono_ms();
@@ -93,7 +94,7 @@ static bool has_looked(struct group *g)
         g->done_looks = g->looks;
     }
     if (!group_is_settled(g)) return false;
-    if (g->looks > g->done_looks + 1) return g->none_half_way;
+    if (g->looks > g->done_looks + 1) return g->still;
     return now - g->done_ms > LAST_LOOK_MS;
 }
 

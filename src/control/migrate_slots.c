@@ -152,6 +152,9 @@ static int between(void *ctx, bool dry, struct err *err)
 static int trimmed(void *ctx, const struct slot_set *slots, struct err *err)
 {
     struct run *r = ctx;
+    const struct adopt *a = &r->adopt;
+    /* what has been put of it has gone there without being deleted here */
+    if (a->slot < SLOT_COUNT && slot_set_has(slots, (uint16_t)a->slot)) adopt_flushed(&r->adopt);
     return member_unsettle(r->member, slots, err);
 }
 

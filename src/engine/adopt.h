@@ -98,7 +98,7 @@ KH_MUST int adopt_step(struct adopt *a, bool dry, struct err *err);
 /* What is under way is forgotten, what was adopted stays so. */
 void adopt_cancel(struct adopt *a);
 
-/* The stream has deleted all keys of the shard: of the slot at hand some may have been put. */
+/* The stream has deleted all keys of the slot at hand, of which some may have been put. */
 void adopt_flushed(struct adopt *a);
 
 /* Does the slot at hand let this command through? */
