@@ -210,7 +210,7 @@ class Cluster(Shape):
             for shard in self.shards:
                 for n in shard.nodes[1:]:
                     n.call("CLUSTER", "REPLICATE", shard.nodes[0].id)
-            self.wait_ok()
+            self.wait_ok(60)
         except BaseException:
             self.stop()
             raise
