@@ -11,7 +11,7 @@ from .shape import Shape
 from .world import PERSISTENCE, PREFIX, Side
 
 CLUSTER_PERSISTENCE = {**PERSISTENCE, "none": {}}
-SLOW_SLOTS = 300  # Valkey tells replicas first, and waits for them, with each CLUSTER SETSLOT
+SLOW_SLOTS = 300  # Valkey, in the classic way, tells replicas first, and waits for them, with each CLUSTER SETSLOT
 SHARDS_MAX = 8  # with those that come meanwhile
 
 
@@ -67,19 +67,20 @@ class ClusterSide:
     def reshard(self, a, b, count, how, batch, back):
         """`count` slots of the one shard to the other, and back."""
         a, b = self.shard(a), self.shard(b)
-        if self.shape.valkey and self.way(how) == "classic":
-            count = min(count, SLOW_SLOTS)
         slots = sorted(self.shape.slots_of(a))[:count]
         if a is b or not slots:
             return False
         with self.moving():
-            self.shape.reshard(slots, a, b, self.way(how), batch)
+            self.shape.reshard(slots, a, b, self.way(how, len(slots)), batch)
             if back:
-                self.shape.reshard(slots, b, a, self.way(how), batch)
+                self.shape.reshard(slots, b, a, self.way(how, len(slots)), batch)
         return True
 
-    def way(self, how):
-        return how if self.shape.has_atomic() else "classic"
+    def way(self, how, count):
+        """`how`, if the server can, and if it does not take minutes."""
+        if not self.shape.has_atomic():
+            return "classic"
+        return "atomic" if count > SLOW_SLOTS else how
 
     def moving(self):
         return Moving(self)
@@ -94,7 +95,7 @@ class ClusterSide:
         with self.moving():
             for i in range(new):
                 part = sorted(self.shape.slots_of(i))[:share]
-                self.shape.reshard(part, i, new, self.way(how))
+                self.shape.reshard(part, i, new, self.way(how, slots))
 
     def replace(self, number, primary):
         """A new node for an old one, without any slot on its way: a replica, or the primary, which
@@ -125,7 +126,8 @@ class ClusterSide:
             shard = shards[(number + i) % len(shards)]
             if len(shards) > self.count and self.lets_go(shard.nodes):
                 with self.moving():
-                    self.shape.remove_node(self.shape.primary_of(shard), self.way(how))
+                    old = self.shape.primary_of(shard)
+                    self.shape.remove_node(old, self.way(how, len(self.shape.slots_of(shard))))
                 return True
         return False
 
