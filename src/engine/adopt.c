@@ -299,7 +299,8 @@ static int one_step(struct adopt *a, struct err *err)
         later(a);
         return 1;
     }
-    if (put_chunk(a, err) < 0 || after_chunk(a, err) < 0) return -1;
+    if (put_chunk(a, err) < 0) return err->code == ERR_UNSUPPORTED ? failed(a, err) : -1;
+    if (after_chunk(a, err) < 0) return -1;
     return replay_flush_if_full(a->cfg.rp, err) < 0 ? -1 : 1;
 }
 

@@ -128,7 +128,10 @@ int replay_retype(struct replay *rp, struct span key, struct span *payload, stru
             replay_old_lost(rp, loss, key);
             return put_payload(rp, want, payload, err) < 0 ? -1 : 1;
         case TRANSCODE_LOSSY: words = "the target has no expiry of hash fields"; break;
-        case TRANSCODE_TOO_LARGE: words = "it is too large to be turned"; break;
+        case TRANSCODE_TOO_LARGE:
+            words = "it is too large to be turned";
+            if (replay_batch(rp)->read) return err_set(err, ERR_UNSUPPORTED, "a key: %s", words);
+            break;
         case TRANSCODE_ERROR:
             if (err->code != ERR_FORMAT && err->code != ERR_END) return -1;
             words = "its payload cannot be read";

@@ -39,7 +39,7 @@ KH_MUST int replay_replaces_library(const struct replay *rp, size_t argc, const 
 /* Give a DUMP payload a footer that the target takes. */
 KH_MUST int replay_refoot(struct replay *rp, struct span *payload, struct err *err);
 /* Turn a DUMP payload into a type that the target knows. 1: go on with it. 0: there is none, which
- * has been told. */
+ * has been told. ERR_UNSUPPORTED: it has been read (batch.read), and a snapshot can bring it. */
 KH_MUST int replay_retype(struct replay *rp, struct span key, struct span *payload,
                           struct err *err);
 

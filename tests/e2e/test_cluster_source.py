@@ -564,3 +564,26 @@ def test_larger_than_it_is_told(running, migrate):
     with source.router() as r:
         r.calls([("DEL", key)])
     source.reshard([slot], 1, 0)
+
+
+def test_too_large_to_be_turned(running, shape, migrate):
+    """A value of a type that an older target does not know, larger than what a command may bring:
+    a snapshot does."""
+    for name in "redis-7.0", "redis-6.0":
+        if name not in find_servers():
+            pytest.skip("no server %s here" % name)
+    source = running("redis-7.0")[0]
+    target = shape(Single(binary=find_servers()["redis-6.0"]))
+    slot = min(source.slots_of(0))
+    key = "list:{%s}" % tag_of(slot)
+    with source.router(timeout=60) as r:
+        r.calls([("RPUSH", key, *[os.urandom(2000) for _ in range(1000)]) for _ in range(10)])
+    k = migrate(source, target)
+    k.wait_caught_up()
+    source.reshard([slot], 0, 1)
+    k.wait_caught_up()
+    settled(k)
+    assert_equal(source, target)
+    assert k.metrics()["errors"] == 0
+    k.finish()
+    source.reshard([slot], 1, 0)
