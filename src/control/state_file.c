@@ -365,6 +365,8 @@ void state_metrics_read(struct state_seen *ret, const char *dir)
     copy_text(ret->phase, sizeof(ret->phase), json, "phase");
     copy_text(ret->outcome, sizeof(ret->outcome), json, "outcome");
     copy_text(ret->error, sizeof(ret->error), json, "error");
+    int64_t snapshots = figure(counters, "snapshots"); /* those of shards are in their folders */
+    if (snapshots > (int64_t)ret->progress.snapshots) ret->progress.snapshots = (uint64_t)snapshots;
     ret->lag_bytes = figure(counters, "lag_bytes");
     ret->lag_ms = figure(counters, "lag_ms");
     ret->keys = sum(counters, "keys_written", "keys_before");

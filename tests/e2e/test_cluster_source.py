@@ -102,7 +102,9 @@ def test_sums_and_shards(running, migrate):
     name = os.listdir(k.state_dir)[0]
     out = subprocess.run([keyhaul_binary(), "status", name, "--state-dir", k.state_dir],
                          capture_output=True, text=True).stdout
-    assert out.count("streaming, lag") == 3 and max(map(len, out.splitlines())) <= 80, out
+    rows = [line for line in out.splitlines() if not line.startswith("folder")]
+    assert out.count("streaming, lag") == 3 and max(map(len, rows)) <= 80, out
+    assert "\nsnapshots   3\n" in out, out
     out = subprocess.run([keyhaul_binary(), "status", name, "--state-dir", k.state_dir,
                           "--output", "json"], capture_output=True, text=True).stdout
     assert len(json.loads(out)["shards"]) == 3
